@@ -1,0 +1,81 @@
+"""From a config and the data's schema to the two networks, refusing parts that do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from latdiff_core.autoencoder import CountAutoencoder
+from latdiff_core.conditions import ConditionEmbedding
+from latdiff_core.configs import ModelConfig
+from latdiff_core.diffusion import Diffusion
+from latdiff_core.errors import ConfigError
+from latdiff_core.interfaces import Conditioner, GeneStatistics, Schedule, Unconditional
+from latdiff_core.prediction import Prediction
+from latdiff_core.schema import DataSchema
+
+Part = TypeVar("Part")
+
+
+def build_autoencoder(
+    config: ModelConfig, schema: DataSchema, statistics: GeneStatistics | None = None
+) -> CountAutoencoder:
+    """Assemble stage 1; without ``statistics`` its weights are expected to be loaded."""
+    section, genes = config.autoencoder, len(schema.genes)
+    latent = section.latent_dim
+    encoder = _build("autoencoder -> encoder", lambda: section.encoder.build(genes=genes, latent_dim=latent))
+    decoder = _build(
+        "autoencoder -> decoder",
+        lambda: section.decoder.build(genes=genes, latent_dim=latent, statistics=statistics),
+    )
+    return CountAutoencoder(encoder, decoder, latent)
+
+
+def build_diffusion(config: ModelConfig, schema: DataSchema) -> Diffusion:
+    """Assemble stage 2.
+
+    Raises
+    ------
+    ConfigError
+        If parts do not fit each other, with the path of the part to change.
+    """
+    section, attributes = config.diffusion, len(schema.attributes)
+    width = section.condition_width
+    dim = config.autoencoder.latent_dim + (section.library == "joint")
+    schedule = _build("diffusion -> schedule", section.schedule.build)
+    _check_prediction(section.prediction, schedule, section.schedule.kind)
+
+    def make_conditioner(hidden: int) -> Conditioner:
+        if attributes == 0:
+            return Unconditional()
+        return section.conditioner.build(width=hidden, attributes=attributes, condition_width=width)
+
+    return Diffusion(
+        dim=dim,
+        denoiser=_build(
+            "diffusion -> denoiser", lambda: section.denoiser.build(dim=dim, make_conditioner=make_conditioner)
+        ),
+        embedding=ConditionEmbedding(schema.attributes, width),
+        schedule=schedule,
+        prediction=section.prediction,
+        guidance=_build("diffusion -> guidance", section.guidance.build),
+        sampler=_build("diffusion -> sampler", section.sampler.build),
+    )
+
+
+def _build(path: str, build: Callable[[], Part]) -> Part:
+    try:
+        return build()
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _check_prediction(prediction: Prediction, schedule: Schedule, kind: str) -> None:
+    alpha, _ = schedule.alpha_sigma(torch.ones(1, dtype=torch.float64))
+    if prediction == "epsilon" and alpha.item() <= 0:
+        raise ConfigError(
+            f"diffusion -> prediction: epsilon cannot be used with the schedule {kind!r}, which ends in pure noise "
+            "(the clean latent would be a division by zero); use v, flow or clean"
+        )

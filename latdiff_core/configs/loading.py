@@ -1,0 +1,143 @@
+"""From YAML, recipes and overrides to a validated config, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from latdiff_core.configs.component_field import NESTED_ERRORS
+from latdiff_core.configs.sections import ModelConfig
+from latdiff_core.errors import ConfigError, known
+from latdiff_core.registry import current_registry
+
+Overrides = Mapping[str, Any]
+"""Values by dotted path, such as ``{"autoencoder.latent_dim": 48}``."""
+
+
+def load_config(raw: Mapping[str, Any], overrides: Overrides | None = None) -> ModelConfig:
+    """Validate a raw config.
+
+    Raises
+    ------
+    ConfigError
+        With every problem at once, one per line, as ``path -> of -> keys: what is wrong``.
+    """
+    merged = apply_overrides(raw, overrides or {})
+    try:
+        return ModelConfig.model_validate(merged)
+    except ValidationError as error:
+        lines = [
+            f"  {' -> '.join(path) or 'config'}: {text}" for path, text in _problems(error.errors(), (), ModelConfig)
+        ]
+        raise ConfigError("the config has problems:\n" + "\n".join(lines)) from None
+
+
+def read_config(path: str | Path, overrides: Overrides | None = None) -> ModelConfig:
+    """Read and validate a YAML file."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist; give a YAML file, or a recipe ({known(current_registry().recipes)})")
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} holds {type(raw).__name__}; a config is a mapping with autoencoder and diffusion")
+    return load_config(raw, overrides)
+
+
+def recipe_config(
+    name: str, conditions: Sequence[str | Mapping[str, Any]] = (), overrides: Overrides | None = None
+) -> ModelConfig:
+    """A recipe with the user's conditions; a bare string is a categorical column of ``adata.obs``."""
+    raw: dict[str, Any] = deepcopy(dict(current_registry().recipe(name)))
+    if conditions:
+        asked = [{"kind": "categorical", "key": c} if isinstance(c, str) else dict(c) for c in conditions]
+        raw["data"] = {**raw.get("data", {}), "conditions": asked}
+    return load_config(raw, overrides)
+
+
+def dump_config(config: ModelConfig) -> str:
+    """The config as YAML, every default written out; ``load_config`` of it gives the same config back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def apply_overrides(raw: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
+    """Set values by dotted path in a copy of a raw config; numbers address items of a list."""
+    merged: dict[str, Any] = deepcopy(dict(raw))
+    for dotted, value in overrides.items():
+        *parents, last = dotted.split(".")
+        node: Any = merged
+        for key in parents:
+            if isinstance(node, dict) and isinstance(node.get(key), str):
+                node[key] = {"kind": node[key]}  # a component given by its bare name
+            node = node[_index(node, key, dotted)] if isinstance(node, list) else node.setdefault(key, {})
+            if not isinstance(node, dict | list):
+                raise ConfigError(f"--set {dotted}: {key} is a value and has no fields")
+        node[_index(node, last, dotted)] = value
+    return merged
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Read ``a.b.c=value``, the value in YAML."""
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--set {text}: write it as path=value, e.g. --set autoencoder.latent_dim=48")
+    try:
+        return path, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text}: the value is not YAML: {error}") from None
+
+
+def config_schema() -> dict[str, Any]:
+    """JSON Schema of a model config over everything installed, for editors."""
+    schema = ModelConfig.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "latdiff model", **schema}
+
+
+def _index(node: Any, key: str, dotted: str) -> Any:
+    if not isinstance(node, list):
+        return key
+    if not key.isdigit() or int(key) >= len(node):
+        raise ConfigError(f"--set {dotted}: {key!r} is not one of the {len(node)} items 0 … {len(node) - 1}")
+    return int(key)
+
+
+def _problems(
+    errors: Iterable[Any], at: tuple[str, ...], model: type[BaseModel]
+) -> Iterable[tuple[tuple[str, ...], str]]:
+    for error in errors:
+        path = at + tuple(str(key) for key in error["loc"])
+        if error["type"] == NESTED_ERRORS:
+            yield from _problems(error["ctx"]["errors"], path, error["ctx"]["model"])
+        elif error["type"] == "extra_forbidden":
+            fields = [name for m in _models_at(model, error["loc"][:-1]) for name in m.model_fields]
+            yield path, f"there is no such field; {known(fields, path[-1])}"
+        elif error["type"] == "missing":
+            yield path, "required, and not given"
+        else:
+            given = error.get("input")
+            shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | None) else ""
+            yield path, error["msg"].removeprefix("Value error, ") + shown
+
+
+def _models_at(model: type[BaseModel], location: Sequence[str | int]) -> list[type[BaseModel]]:
+    """The config classes that an error's location leads to; the kind of a union member is a step of it."""
+    options = [model]
+    for key in location:
+        if isinstance(key, str):
+            tagged = [o for o in options if "kind" in o.model_fields and o.model_fields["kind"].default == key]
+            fields = [o.model_fields[key].annotation for o in options if key in o.model_fields]
+            options = tagged or [m for annotation in fields for m in _models_in(annotation)]
+    return options
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]

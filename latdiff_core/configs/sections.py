@@ -1,0 +1,166 @@
+"""The sections of a model config."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from latdiff_core.configs.component_field import (
+    ConditionerField,
+    DecoderField,
+    DenoiserField,
+    EncoderField,
+    GuidanceField,
+    SamplerField,
+    ScheduleField,
+)
+from latdiff_core.interfaces import Config
+from latdiff_core.prediction import Prediction
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class CategoricalConfig(Config):
+    """A condition with named values, such as cell type or donor."""
+
+    kind: Literal["categorical"] = "categorical"
+    key: str
+    """Column of ``adata.obs``."""
+    missing: Literal["refuse", "allow"] = "refuse"
+    """Whether cells without a label are an error, or are trained with the attribute's learned null."""
+
+
+class ContinuousConfig(Config):
+    """A condition with numeric values, such as dose or time."""
+
+    kind: Literal["continuous"] = "continuous"
+    key: str
+    """Column of ``adata.obs``; give a skewed quantity such as a dose as its logarithm."""
+    missing: Literal["refuse", "allow"] = "refuse"
+    """Whether cells without a value are an error, or are trained with the attribute's learned null."""
+
+
+ConditionConfig = Annotated[CategoricalConfig | ContinuousConfig, Field(discriminator="kind")]
+
+
+class DataConfig(Config):
+    """What is read from the AnnData."""
+
+    layer: str | None = None
+    """Layer that holds the raw counts; ``X`` when absent."""
+    conditions: tuple[ConditionConfig, ...] = ()
+    """What generation can be asked for; empty for an unconditional model."""
+
+    @model_validator(mode="after")
+    def _keys_are_unique(self) -> Self:
+        keys = [c.key for c in self.conditions]
+        if twice := sorted({k for k in keys if keys.count(k) > 1}):
+            raise ValueError(f"conditions name {', '.join(twice)} more than once")
+        return self
+
+
+class AutoencoderConfig(Config):
+    """Stage 1: the variational autoencoder over raw counts."""
+
+    latent_dim: PositiveInt = 32
+    """Dimensions of the latent."""
+    encoder: EncoderField
+    """Counts to latent."""
+    decoder: DecoderField
+    """Latent and library size to a distribution over counts."""
+
+
+class DiffusionConfig(Config):
+    """Stage 2: the diffusion in the latent."""
+
+    denoiser: DenoiserField
+    """The network."""
+    schedule: ScheduleField
+    """Signal and noise over time."""
+    prediction: Prediction = "v"
+    """What the network outputs."""
+    conditioner: ConditionerField
+    """How a condition acts on the network's activations."""
+    guidance: GuidanceField
+    """Which conditions are dropped in training and stressed in sampling."""
+    sampler: SamplerField
+    """The loop from noise to latent."""
+    library: Literal["joint", "empirical"] = "joint"
+    """Library size diffused together with the latent, or drawn from training cells of the same condition."""
+    condition_width: PositiveInt = 64
+    """Width of the embedding of each condition attribute."""
+
+
+class AutoencoderTraining(Config):
+    """How stage 1 is trained: AdamW, cosine decay, clipped gradients, best epoch by held-out loss."""
+
+    epochs: PositiveInt = 100
+    """Passes over the training cells."""
+    min_steps: NonNegativeInt = 0
+    """Fewest training steps: a small data set gets more passes than ``epochs`` until it has them."""
+    batch_size: PositiveInt = 128
+    """Cells per step."""
+    learning_rate: PositiveFloat = 1e-3
+    """Peak learning rate; decays to zero along a cosine."""
+    weight_decay: NonNegativeFloat = 0.01
+    """Decoupled weight decay."""
+    gradient_clip: PositiveFloat = 1.0
+    """Largest gradient norm of the loss in nats per gene."""
+    kl_weight: NonNegativeFloat = 1.0
+    """Final weight of the KL term (beta)."""
+    kl_warmup: Fraction = 0.3
+    """Share of the epochs over which the KL weight rises from 0."""
+    free_bits: NonNegativeFloat = 0.0
+    """Nats per latent dimension that cost nothing, averaged over the batch."""
+
+
+class DiffusionTraining(Config):
+    """How stage 2 is trained: AdamW with warm-up and cosine decay, averaged weights, best check by held-out loss."""
+
+    steps: PositiveInt = 5000
+    """Training steps, rounded to a multiple of ``checks``."""
+    batch_size: PositiveInt = 256
+    """Latents per step."""
+    learning_rate: PositiveFloat = 1e-3
+    """Peak learning rate."""
+    weight_decay: NonNegativeFloat = 0.01
+    """Decoupled weight decay."""
+    warmup: Fraction = 0.05
+    """Share of the steps over which the learning rate rises from 0."""
+    gradient_clip: PositiveFloat = 1.0
+    """Largest gradient norm."""
+    ema_decay: Fraction = 0.999
+    """Decay of the exponential moving average of the weights, which is what sampling uses."""
+    checks: PositiveInt = 20
+    """How many times the held-out loss is measured and a checkpoint written."""
+
+
+class TrainingConfig(Config):
+    """How both stages are trained."""
+
+    seed: int = 0
+    """Seed of everything random in training."""
+    validation_fraction: Fraction = 0.1
+    """Share of the cells held out to choose the best weights; 0 trains on all and keeps the last."""
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where Lightning trains."""
+    autoencoder: AutoencoderTraining = AutoencoderTraining()
+    """Stage 1."""
+    diffusion: DiffusionTraining = DiffusionTraining()
+    """Stage 2."""
+
+
+class ModelConfig(Config):
+    """A whole model: what it reads, what it is made of, how it is trained."""
+
+    description: str = ""
+    """One sentence on what this model is for."""
+    data: DataConfig = DataConfig()
+    """What is read from the AnnData."""
+    autoencoder: AutoencoderConfig
+    """Stage 1."""
+    diffusion: DiffusionConfig
+    """Stage 2."""
+    training: TrainingConfig = TrainingConfig()
+    """How both are trained."""

@@ -1,0 +1,27 @@
+"""AnnData in and out: the only part of latdiff, beside evaluation, that knows AnnData."""
+
+from latdiff_core.data.demo import demo_data
+from latdiff_core.data.files import read_anndata, refuse_existing, write_anndata
+from latdiff_core.data.observations import decode_obs, encode_obs
+from latdiff_core.data.raw_counts import aligned_counts, counts_per_10k, gene_statistics, raw_counts
+from latdiff_core.data.request import TrainingCells, requested_conditions, requested_library
+from latdiff_core.data.schema_building import build_schema
+from latdiff_core.data.split import stratified_split
+
+__all__ = [
+    "TrainingCells",
+    "aligned_counts",
+    "build_schema",
+    "counts_per_10k",
+    "decode_obs",
+    "demo_data",
+    "encode_obs",
+    "gene_statistics",
+    "raw_counts",
+    "read_anndata",
+    "refuse_existing",
+    "requested_conditions",
+    "requested_library",
+    "stratified_split",
+    "write_anndata",
+]

@@ -1,0 +1,84 @@
+"""AnnData files, read with clear errors and written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latdiff_core.errors import DataError, OutputExistsError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+SUFFIXES = (".h5ad", ".zarr")
+
+
+def read_anndata(source: AnnData | str | Path) -> AnnData:
+    """An AnnData in memory, from memory, an ``.h5ad`` file or a ``.zarr`` folder.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, is of another kind, or cannot be read.
+    """
+    if not isinstance(source, str | Path):
+        return source.to_memory() if source.isbacked else source
+    import anndata
+
+    path = Path(source)
+    _check_suffix(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    try:
+        return anndata.read_h5ad(path) if path.suffix == ".h5ad" else anndata.read_zarr(path)
+    except Exception as error:
+        raise DataError(f"{path} cannot be read as AnnData ({type(error).__name__}: {error})") from error
+
+
+def write_anndata(adata: AnnData, path: str | Path, overwrite: bool = False) -> None:
+    """Write to a temporary name beside ``path`` and rename, so that a kill leaves no half-written file."""
+    path = Path(path)
+    _check_suffix(path)
+    refuse_existing(path, overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        if path.suffix == ".h5ad":
+            adata.write_h5ad(temporary, compression="gzip")
+        else:
+            adata.write_zarr(temporary)
+        replace(temporary, path)
+    finally:
+        remove(temporary)
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raise OutputExistsError if something is there that nobody allowed to be replaced."""
+    if path.exists() and not overwrite:
+        raise OutputExistsError(f"{path} exists; choose another name, or allow it to be replaced with --overwrite")
+
+
+def replace(temporary: Path, path: Path) -> None:
+    """Move a finished file or folder to its name, replacing what is there."""
+    if path.is_dir():  # a folder cannot be renamed onto another: step aside first
+        aside = path.with_name(f".{path.name}.{os.getpid()}.old")
+        path.rename(aside)
+        temporary.rename(path)
+        remove(aside)
+    else:
+        temporary.replace(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix not in SUFFIXES:
+        raise DataError(f"{path} ends in {path.suffix!r}; AnnData files end in {' or '.join(SUFFIXES)}")

@@ -1,0 +1,128 @@
+"""What the user asks to be generated, completed from the cells the model was trained on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from latdiff_core.conditions import Conditions
+from latdiff_core.data.observations import encode_obs
+from latdiff_core.errors import DataError, known
+from latdiff_core.schema import DataSchema
+
+
+@dataclass(frozen=True)
+class TrainingCells:
+    """Condition values and library sizes of the training cells: where what was not asked for is drawn from.
+
+    Attributes
+    ----------
+    conditions
+        Values of every attribute.
+    library
+        Library sizes, (cells,), float32.
+    """
+
+    conditions: Conditions
+    library: Tensor
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """A flat form for storage."""
+        values = {f"condition.{i}": v for i, v in enumerate(self.conditions.values)}
+        return {"library": self.library, **values}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> TrainingCells:
+        """The inverse of ``to_tensors``."""
+        library = tensors["library"]
+        values = tuple(tensors[f"condition.{i}"] for i in range(len(tensors) - 1))
+        return cls(Conditions(values, len(library)), library)
+
+
+def requested_conditions(
+    n: int | None,
+    asked: Mapping[str, Any] | pd.DataFrame | None,
+    schema: DataSchema,
+    training: TrainingCells,
+    generator: torch.Generator,
+) -> Conditions:
+    """One row of condition values per cell to generate.
+
+    ``asked`` is one setting for all ``n`` cells, or a table with one row per cell. Attributes it leaves out are drawn,
+    jointly, from training cells that agree with what was asked.
+
+    Raises
+    ------
+    DataError
+        If ``n`` does not fit, an attribute is unknown or a value was never seen.
+    """
+    table = _table(n, asked)
+    keys = [a.key for a in schema.attributes]
+    if unknown := [str(c) for c in table.columns if c not in keys]:
+        raise DataError(f"the model has no condition {unknown[0]!r}; {known(keys, unknown[0])}")
+    given = [i for i, key in enumerate(keys) if key in table.columns]
+    encoded = encode_obs(table, [schema.attributes[i] for i in given])
+    asked_values = dict(zip(given, encoded.values, strict=True))
+    rows = draw_matching(asked_values, training, len(table), generator) if len(given) < len(keys) else None
+    values = [asked_values[i] if i in asked_values else training.conditions.values[i][rows] for i in range(len(keys))]
+    return Conditions(tuple(values), len(table))
+
+
+def requested_library(library: float | Sequence[float] | np.ndarray, n: int) -> Tensor:
+    """The user's library sizes as (n,) float32; one number serves all cells."""
+    if np.ndim(library) > 0 and np.shape(library) != (n,):
+        raise DataError(f"library has shape {np.shape(library)}; give one size, or one for each of the {n} cells")
+    sizes = torch.as_tensor(np.full(n, library, dtype=np.float32))
+    if not bool((sizes.isfinite() & (sizes > 0)).all()):
+        raise DataError("library sizes must be finite and above 0")
+    return sizes
+
+
+def draw_matching(asked: Mapping[int, Tensor], training: TrainingCells, n: int, generator: torch.Generator) -> Tensor:
+    """For each of ``n`` cells a training cell with the asked values (by attribute), (n,), drawn uniformly.
+
+    Where no training cell has them, any training cell serves, with a warning.
+    """
+    everyone = torch.arange(len(training.library))
+    if not asked:
+        return everyone[torch.randint(len(everyone), (n,), generator=generator)]
+    settings, group = torch.unique(_comparable(asked.values()), dim=0, return_inverse=True)
+    have = _comparable(training.conditions.values[i] for i in asked)
+    drawn = torch.empty(n, dtype=torch.int64)
+    for i, setting in enumerate(settings):
+        pool = everyone[(have == setting).all(-1)]
+        if len(pool) == 0:
+            warnings.warn(
+                "no training cell has the conditions asked for; what was not asked is drawn from all training cells",
+                stacklevel=2,
+            )
+            pool = everyone
+        cells = (group == i).nonzero().squeeze(-1)
+        drawn[cells] = pool[torch.randint(len(pool), (len(cells),), generator=generator)]
+    return drawn
+
+
+def _comparable(values: Iterable[Tensor]) -> Tensor:
+    """Columns of (n, attributes) in which missing values equal each other."""
+    return torch.stack([v.double().nan_to_num(nan=torch.inf) for v in values], -1)
+
+
+def _table(n: int | None, asked: Mapping[str, Any] | pd.DataFrame | None) -> pd.DataFrame:
+    if isinstance(asked, pd.DataFrame):
+        if n is not None and n != len(asked):
+            raise DataError(f"{n} cells were asked for, and the table of conditions has {len(asked)} rows")
+        if len(asked) == 0:
+            raise DataError("the table of conditions has no rows")
+        return asked.reset_index(drop=True)
+    if n is None or n < 1:
+        raise DataError(f"the number of cells is {n}; give at least 1, or a table of conditions with one row per cell")
+    if any(np.ndim(value) > 0 for value in (asked or {}).values()):
+        raise DataError("a setting holds one value per condition; give a table (DataFrame) for one row per cell")
+    return pd.DataFrame({key: [value] * n for key, value in (asked or {}).items()}, index=range(n))

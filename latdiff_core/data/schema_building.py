@@ -1,0 +1,46 @@
+"""The schema of a data set: what a model will know about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from latdiff_core.configs import CategoricalConfig, ConditionConfig, DataConfig
+from latdiff_core.data.observations import condition_column, numeric, refuse_missing
+from latdiff_core.errors import DataError
+from latdiff_core.schema import Attribute, CategoricalAttribute, ContinuousAttribute, DataSchema
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def build_schema(adata: AnnData, counts: sparse.csr_matrix, config: DataConfig) -> DataSchema:
+    """Genes, condition values and library-size statistics of the training data."""
+    log_library = np.log(np.asarray(counts.sum(1)).ravel())
+    return DataSchema(
+        genes=tuple(map(str, adata.var_names)),
+        attributes=tuple(_attribute(adata.obs, condition) for condition in config.conditions),
+        log_library_mean=float(log_library.mean()),
+        log_library_std=float(log_library.std()) or 1.0,
+        cells=adata.n_obs,
+    )
+
+
+def _attribute(obs: pd.DataFrame, config: ConditionConfig) -> Attribute:
+    values = condition_column(obs, config.key)
+    missing = values.isna().to_numpy()
+    refuse_missing(missing, config.key, config.missing, obs.index)
+    if missing.all():
+        raise DataError(f"the column {config.key!r} has no values at all")
+    if isinstance(config, CategoricalConfig):
+        categories = tuple(sorted(values[~missing].astype(str).unique()))
+        return CategoricalAttribute(key=config.key, categories=categories, missing=config.missing)
+    numbers = numeric(values, config.key)[~missing]
+    if not np.isfinite(numbers).all():
+        raise DataError(f"the column {config.key!r} holds infinite values; a continuous condition must be finite")
+    return ContinuousAttribute(
+        key=config.key, mean=float(numbers.mean()), std=float(numbers.std()) or 1.0, missing=config.missing
+    )

@@ -1,0 +1,46 @@
+"""The seven interfaces that components implement, each with the base of its configs."""
+
+from latdiff_core.interfaces.component import ComponentConfig, Config
+from latdiff_core.interfaces.conditioner import Conditioner, ConditionerConfig, MakeConditioner, Unconditional
+from latdiff_core.interfaces.decoder import CountDistribution, Decoder, DecoderConfig, GeneStatistics
+from latdiff_core.interfaces.denoiser import Denoiser, DenoiserConfig
+from latdiff_core.interfaces.encoder import Encoder, EncoderConfig
+from latdiff_core.interfaces.guidance import BranchedDenoise, Guidance, GuidanceConfig
+from latdiff_core.interfaces.sampler import Denoise, Sampler, SamplerConfig
+from latdiff_core.interfaces.schedule import Schedule, ScheduleConfig
+
+INTERFACES: tuple[type[ComponentConfig], ...] = (
+    EncoderConfig,
+    DecoderConfig,
+    DenoiserConfig,
+    ScheduleConfig,
+    ConditionerConfig,
+    GuidanceConfig,
+    SamplerConfig,
+)
+
+__all__ = [
+    "INTERFACES",
+    "BranchedDenoise",
+    "ComponentConfig",
+    "Conditioner",
+    "ConditionerConfig",
+    "Config",
+    "CountDistribution",
+    "Decoder",
+    "DecoderConfig",
+    "Denoise",
+    "Denoiser",
+    "DenoiserConfig",
+    "Encoder",
+    "EncoderConfig",
+    "GeneStatistics",
+    "Guidance",
+    "GuidanceConfig",
+    "MakeConditioner",
+    "Sampler",
+    "SamplerConfig",
+    "Schedule",
+    "ScheduleConfig",
+    "Unconditional",
+]

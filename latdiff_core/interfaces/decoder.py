@@ -1,0 +1,98 @@
+"""Decoder: from a latent and a library size to a distribution over counts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from latdiff_core.counts import CountBatch
+from latdiff_core.interfaces.component import ComponentConfig
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+class CountDistribution(Distribution, ABC):
+    """A distribution over the counts of every gene of every cell, batch shape (batch, genes)."""
+
+    @property
+    @abstractmethod
+    def mean(self) -> Tensor:
+        """Expected counts, (batch, genes)."""
+
+    @property
+    @abstractmethod
+    def variance(self) -> Tensor:
+        """Variance of the counts, (batch, genes)."""
+
+    @abstractmethod
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability of dense counts, (batch, genes) to (batch, genes), in float32 or better."""
+
+    @abstractmethod
+    def sample(
+        self, sample_shape: torch.Size | list[int] | tuple[int, ...] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw integer counts as floats, (*sample_shape, batch, genes); the same generator state, the same draw."""
+
+    def log_likelihood(self, counts: CountBatch) -> Tensor:
+        """Log-probability of each cell, summed over genes, (batch,); override where the zeros have a short form."""
+        return self.log_prob(counts.dense()).sum(-1)
+
+    def sample_csr(self, generator: torch.Generator | None = None) -> csr_matrix:
+        """Draw counts as a scipy CSR matrix of int32, (batch, genes)."""
+        from scipy.sparse import csr_matrix
+
+        return csr_matrix(self.sample(generator=generator).to(torch.int32).cpu().numpy())
+
+
+class Decoder(nn.Module, ABC):
+    """Maps latents to the count distribution p(x | z, library)."""
+
+    @abstractmethod
+    def forward(self, z: Tensor, library: Tensor) -> CountDistribution:
+        """Return the distribution of the counts of every cell.
+
+        Parameters
+        ----------
+        z
+            Latents, (batch, latent).
+        library
+            Total counts of each cell, (batch,), > 0, of any numeric dtype.
+
+        Raises
+        ------
+        ShapeError
+            If ``library`` is not (batch,).
+        """
+
+
+@dataclass(frozen=True)
+class GeneStatistics:
+    """What the training counts say about each gene, for a decoder to start from.
+
+    Attributes
+    ----------
+    fraction
+        Share of all counts that falls on the gene, (genes,), > 0, sums to 1.
+    theta
+        Method-of-moments inverse dispersion around library x fraction, (genes,), > 0.
+    """
+
+    fraction: Tensor
+    theta: Tensor
+
+
+class DecoderConfig(ComponentConfig, ABC):
+    """Base config of decoders."""
+
+    interface = "decoder"
+
+    @abstractmethod
+    def build(self, *, genes: int, latent_dim: int, statistics: GeneStatistics | None) -> Decoder:
+        """Make the decoder; ``statistics`` is None when weights will be loaded into it."""

@@ -1,0 +1,38 @@
+"""Guidance: which conditions are hidden in training, and how they are stressed in sampling."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from latdiff_core.interfaces.component import ComponentConfig
+from latdiff_core.interfaces.sampler import Denoise
+
+BranchedDenoise = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(z_t (batch, dim), t (batch,), keep (branches, attributes)) to clean latents (branches, batch, dim), in one call
+of the network; an attribute that a branch does not keep is replaced by its learned null."""
+
+
+class Guidance(ABC):
+    """Decides what is conditional about a conditional diffusion."""
+
+    @abstractmethod
+    def keep_mask(self, batch: int, attributes: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw which attributes of which cells a training step may see, (batch, attributes), bool."""
+
+    @abstractmethod
+    def guided(self, denoise: BranchedDenoise, attributes: int) -> Denoise:
+        """Turn the conditional denoiser into the guided one that a sampler calls."""
+
+
+class GuidanceConfig(ComponentConfig, ABC):
+    """Base config of guidance."""
+
+    interface = "guidance"
+
+    @abstractmethod
+    def build(self) -> Guidance:
+        """Make the guidance."""

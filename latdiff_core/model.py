@@ -1,0 +1,310 @@
+"""The Python door: fit, generate, embed, save, load."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from latdiff_core.assembly import build_autoencoder, build_diffusion
+from latdiff_core.checkpoint import FittedModel, load_run, save_run, used_versions
+from latdiff_core.configs import (
+    ModelConfig,
+    Overrides,
+    apply_overrides,
+    dump_config,
+    load_config,
+    read_config,
+    recipe_config,
+)
+from latdiff_core.counts import CountBatch
+from latdiff_core.data import (
+    TrainingCells,
+    aligned_counts,
+    build_schema,
+    decode_obs,
+    encode_obs,
+    raw_counts,
+    read_anndata,
+    requested_conditions,
+    requested_library,
+)
+from latdiff_core.data.fingerprint import fingerprint
+from latdiff_core.errors import ConfigError, LatdiffError
+from latdiff_core.generation import block_seed, generate_counts
+from latdiff_core.progress import progress_bar
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+SAMPLING_PARTS = ("diffusion.sampler", "diffusion.guidance")
+EMBEDDING_BATCH = 512
+
+
+class LatentDiffusion:
+    """A latent diffusion model of single-cell counts.
+
+    Parameters
+    ----------
+    config
+        What it is made of; see ``from_recipe`` and ``from_config`` for the usual ways to get one.
+
+    Examples
+    --------
+    >>> model = LatentDiffusion.from_recipe("default", conditions=["cell_type"])
+    >>> model.fit(adata)
+    >>> cells = model.generate(1000, {"cell_type": "B cell"})
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+        self._fitted: FittedModel | None = None
+
+    @classmethod
+    def from_recipe(
+        cls,
+        name: str = "default",
+        conditions: Sequence[str | Mapping[str, Any]] = (),
+        overrides: Overrides | None = None,
+    ) -> Self:
+        """A model after a named recipe.
+
+        Parameters
+        ----------
+        name
+            One of those that ``latdiff recipes`` lists.
+        conditions
+            What generation can be asked for: columns of ``obs`` taken as categories, or mappings such as
+            ``{"kind": "continuous", "key": "dose"}``.
+        overrides
+            Config values by dotted path, such as ``{"autoencoder.latent_dim": 48}``.
+
+        Raises
+        ------
+        ConfigError
+            If the recipe does not exist or the result is not a valid config.
+        """
+        return cls(recipe_config(name, conditions, overrides))
+
+    @classmethod
+    def from_config(
+        cls, config: ModelConfig | Mapping[str, Any] | str | Path, overrides: Overrides | None = None
+    ) -> Self:
+        """A model after a config: an object, a mapping, or the path of a YAML file.
+
+        Raises
+        ------
+        ConfigError
+            If it is not a valid config; the message has the path of every problem.
+        """
+        if isinstance(config, ModelConfig):
+            config = config.model_dump(mode="json")
+        return cls(read_config(config, overrides) if isinstance(config, str | Path) else load_config(config, overrides))
+
+    def fit(
+        self,
+        adata: AnnData | str | Path,
+        *,
+        checkpoints: str | Path | None = None,
+        resume: bool = False,
+        progress: bool = True,
+    ) -> Self:
+        """Train on raw counts.
+
+        Parameters
+        ----------
+        adata
+            Cells in memory, or the path of an ``.h5ad`` or ``.zarr``; not changed.
+        checkpoints
+            Folder for checkpoints; needed to resume after an interruption.
+        resume
+            Go on from the checkpoints in that folder, which must be of the same data and config.
+        progress
+            Show progress bars.
+
+        Raises
+        ------
+        DataError
+            If the counts or condition columns cannot be used.
+        ConfigError
+            If parts of the config do not fit each other.
+        TrainingInterrupted
+            At Ctrl-C.
+        """
+        from latdiff_core.training import fit_model, open_checkpoints
+
+        cells = read_anndata(adata)
+        counts = raw_counts(cells, self.config.data.layer)
+        schema = build_schema(cells, counts, self.config.data)
+        conditions = encode_obs(cells.obs, schema.attributes)
+        library = torch.as_tensor(np.asarray(counts.sum(1)).ravel(), dtype=torch.float32)
+        training_cells = TrainingCells(conditions, library)
+        data = fingerprint(counts, schema, conditions)
+        with tempfile.TemporaryDirectory() if checkpoints is None else nullcontext(checkpoints) as folder:
+            open_checkpoints(Path(folder), self.config, data, resume)
+            result = fit_model(self.config, schema, counts, training_cells, Path(folder), progress)
+        provenance = {
+            "versions": used_versions(self.config),
+            "seed": self.config.training.seed,
+            "data": {"cells": schema.cells, "genes": len(schema.genes), "fingerprint": data},
+            "metrics": {
+                "active_latent_dimensions": result.active_dimensions,
+                **{f"{stage}_{k}": v for stage, rows in result.history.items() for k, v in best_row(rows).items()},
+            },
+        }
+        self._fitted = FittedModel(
+            schema, result.autoencoder, result.diffusion, training_cells, result.history, provenance
+        )
+        return self
+
+    def generate(
+        self,
+        n: int | None = None,
+        conditions: Mapping[str, Any] | pd.DataFrame | None = None,
+        *,
+        library: float | Sequence[float] | np.ndarray | None = None,
+        seed: int = 0,
+        mean: bool = False,
+        overrides: Overrides | None = None,
+        progress: bool = False,
+    ) -> AnnData:
+        """Generate cells.
+
+        Parameters
+        ----------
+        n
+            Number of cells; may be left out when ``conditions`` is a table.
+        conditions
+            One setting for all cells, such as ``{"cell_type": "B cell"}``, or a table with one row per cell. What is
+            not asked for is drawn from the training cells that agree with what is.
+        library
+            Total counts per cell, one number or one per cell; generated when not given.
+        seed
+            The same seed gives the same cells.
+        mean
+            Return each cell's expected counts instead of sampled ones. Expectations are not cells: they have no exact
+            zeros and a fraction of the variance.
+        overrides
+            Other values for ``diffusion.sampler`` and ``diffusion.guidance``, by dotted path, such as
+            ``{"diffusion.sampler.steps": 50}``.
+        progress
+            Show a progress bar.
+
+        Returns
+        -------
+        AnnData
+            Integer counts as CSR (cells, genes), conditions in ``obs``, genes in ``var``, provenance in ``uns``.
+
+        Raises
+        ------
+        DataError
+            If an asked condition or value is unknown; the message lists the known ones.
+        """
+        fitted = self._require_fitted()
+        diffusion, config = fitted.diffusion, self.config
+        if overrides:
+            config = _sampling_config(self.config, overrides)
+            diffusion = build_diffusion(config, fitted.schema)
+            diffusion.load_state_dict(fitted.diffusion.state_dict())
+        generator = torch.Generator().manual_seed(block_seed(seed, -1 % 2**32))
+        asked = requested_conditions(n, conditions, fitted.schema, fitted.training_cells, generator)
+        sizes = None if library is None else requested_library(library, len(asked))
+        with progress_bar("generating", len(asked), progress) as advance:
+            counts = generate_counts(
+                fitted.autoencoder, diffusion, asked, fitted.training_cells, sizes, seed, mean, advance
+            )
+        uns = {"config": dump_config(config), "seed": seed, "expression": "mean" if mean else "counts"}
+        return self._annotate(counts, decode_obs(asked, fitted.schema.attributes), uns)
+
+    def embed(self, adata: AnnData | str | Path) -> np.ndarray:
+        """Posterior means of real cells, float32 (cells, latent); genes are matched by name.
+
+        Raises
+        ------
+        DataError
+            If the genes differ from the model's, or the counts are not raw counts.
+        """
+        fitted = self._require_fitted()
+        counts = aligned_counts(read_anndata(adata), fitted.schema.genes, self.config.data.layer)
+        starts = range(0, counts.shape[0], EMBEDDING_BATCH)
+        batches = (CountBatch.from_csr(counts[start : start + EMBEDDING_BATCH]) for start in starts)
+        with torch.no_grad():
+            return torch.cat([fitted.autoencoder.encode(batch).loc.float() for batch in batches]).numpy()
+
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """Write a run folder; an existing one is replaced only with ``overwrite``."""
+        save_run(Path(path), self.config, self._require_fitted(), overwrite)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a run folder; nothing in it is unpickled.
+
+        Raises
+        ------
+        RunFolderError
+            If it is missing, damaged, or written by a newer version.
+        """
+        config, fitted = load_run(Path(path))
+        model = cls(config)
+        model._fitted = fitted
+        return model
+
+    @property
+    def fitted(self) -> FittedModel:
+        """Networks, schema and metrics of a fitted model."""
+        return self._require_fitted()
+
+    def _require_fitted(self) -> FittedModel:
+        if self._fitted is None:
+            raise LatdiffError("this model is not fitted; call fit(adata), or LatentDiffusion.load(folder)")
+        return self._fitted
+
+    def _annotate(self, counts: sparse.csr_matrix, obs: pd.DataFrame, uns: Mapping[str, Any]) -> AnnData:
+        import anndata
+        import pandas as pd
+
+        fitted = self._require_fitted()
+        versions = dict(fitted.provenance["versions"])
+        return anndata.AnnData(
+            X=counts,
+            obs=obs,
+            var=pd.DataFrame(index=list(fitted.schema.genes)),
+            uns={"latdiff": {**uns, "versions": versions, "data": dict(fitted.provenance["data"])}},
+        )
+
+
+def check_assembly(config: ModelConfig) -> None:
+    """Build both networks at a token size, so that parts that do not fit are found before any data is read."""
+    from latdiff_core.schema import CategoricalAttribute, DataSchema
+
+    attributes = tuple(CategoricalAttribute(key=c.key, categories=("a", "b")) for c in config.data.conditions)
+    schema = DataSchema(
+        genes=("a", "b", "c", "d"), attributes=attributes, log_library_mean=0.0, log_library_std=1.0, cells=1
+    )
+    with torch.device("meta"):
+        build_autoencoder(config, schema)
+        build_diffusion(config, schema)
+
+
+def best_row(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The metrics of the epoch whose weights were kept: the lowest held-out loss, or the last."""
+    if not rows:
+        return {}
+    best = min(rows, key=lambda row: row["val_loss"]) if "val_loss" in rows[-1] else rows[-1]
+    return dict(best)
+
+
+def _sampling_config(config: ModelConfig, overrides: Overrides) -> ModelConfig:
+    for path in overrides:
+        if not path.startswith(SAMPLING_PARTS):
+            raise ConfigError(
+                f"{path} is fixed once a model is trained; generation can change {' and '.join(SAMPLING_PARTS)}"
+            )
+    return load_config(apply_overrides(config.model_dump(mode="json"), overrides))

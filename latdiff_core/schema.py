@@ -1,0 +1,53 @@
+"""What a model knows about the data it was trained on: genes, condition values, library sizes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from latdiff_core.interfaces import Config
+
+
+class CategoricalAttribute(Config):
+    """A condition with named values."""
+
+    kind: Literal["categorical"] = "categorical"
+    key: str
+    """Column of ``obs``."""
+    categories: tuple[str, ...]
+    """Values seen in training; their order is the map from code to name."""
+    missing: Literal["refuse", "allow"] = "refuse"
+    """Whether cells may lack the value."""
+
+
+class ContinuousAttribute(Config):
+    """A condition with numeric values."""
+
+    kind: Literal["continuous"] = "continuous"
+    key: str
+    """Column of ``obs``."""
+    mean: float
+    """Mean over the training cells, for standardisation."""
+    std: float
+    """Standard deviation over the training cells; 1 where they are all equal."""
+    missing: Literal["refuse", "allow"] = "refuse"
+    """Whether cells may lack the value."""
+
+
+Attribute = Annotated[CategoricalAttribute | ContinuousAttribute, Field(discriminator="kind")]
+
+
+class DataSchema(Config):
+    """The contract between a model and its data."""
+
+    genes: tuple[str, ...]
+    """Modelled genes, in the order of the decoder's outputs."""
+    attributes: tuple[Attribute, ...]
+    """Condition attributes, in the order of the condition tokens."""
+    log_library_mean: float
+    """Mean of the log library size over the training cells."""
+    log_library_std: float
+    """Its standard deviation."""
+    cells: int
+    """Number of cells the model was fitted on."""

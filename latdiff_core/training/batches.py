@@ -1,0 +1,120 @@
+"""Minibatches: seeded shuffling by epoch, and the two data sets that training reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from scipy import sparse
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from latdiff_core.conditions import Conditions
+from latdiff_core.counts import CountBatch
+
+Batch = TypeVar("Batch")
+
+
+class Shuffled(Sampler[list[int]]):
+    """Batches of shuffled indices, a function of the seed and the epoch alone, so that a resumed run sees the same.
+
+    With ``batches`` an epoch has that many full batches, drawn from as many shuffles as it takes; otherwise it is one
+    pass.
+    """
+
+    def __init__(self, n: int, batch_size: int, seed: int, batches: int | None = None) -> None:
+        self.n, self.batch_size, self.seed = n, batch_size, seed
+        self.batches = batches
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.batches or -(-self.n // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(self.seed + 1_000_003 * self.epoch)
+        needed = len(self) * self.batch_size if self.batches else self.n
+        shuffles = [torch.randperm(self.n, generator=generator) for _ in range(-(-needed // self.n))]
+        order = torch.cat(shuffles)[:needed].tolist()
+        for start in range(0, needed, self.batch_size):
+            yield order[start : start + self.batch_size]
+
+
+class InOrder(Sampler[list[int]]):
+    """Consecutive batches, for validation and encoding."""
+
+    def __init__(self, n: int, batch_size: int) -> None:
+        self.n, self.batch_size = n, batch_size
+
+    def __len__(self) -> int:
+        return -(-self.n // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in range(0, self.n, self.batch_size):
+            yield list(range(start, min(start + self.batch_size, self.n)))
+
+
+class CountData(Dataset[CountBatch]):
+    """Count matrix of which a list of indices selects a ``CountBatch``."""
+
+    def __init__(self, counts: sparse.csr_matrix) -> None:
+        self.counts = counts
+
+    def __len__(self) -> int:
+        return int(self.counts.shape[0])
+
+    def __getitem__(self, cells: list[int]) -> CountBatch:
+        return CountBatch.from_csr(self.counts[cells])
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """Posteriors of cells, from which stage 2 draws what it diffuses.
+
+    Attributes
+    ----------
+    loc, scale
+        Mean and standard deviation of each dimension, (batch, dim); the log library size has scale 0.
+    conditions
+        Condition values of the cells.
+    """
+
+    loc: Tensor
+    scale: Tensor
+    conditions: Conditions
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """One posterior sample per cell, (batch, dim)."""
+        return self.loc + self.scale * torch.randn(self.loc.shape, generator=generator).to(self.loc)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> LatentBatch:
+        """Move to a device."""
+        return LatentBatch(
+            self.loc.to(device, non_blocking=non_blocking),
+            self.scale.to(device, non_blocking=non_blocking),
+            self.conditions.to(device, non_blocking=non_blocking),
+        )
+
+
+class LatentData(Dataset[LatentBatch]):
+    """Cached posteriors of which a list of indices selects a ``LatentBatch``."""
+
+    def __init__(self, cells: LatentBatch) -> None:
+        self.cells = cells
+
+    def __len__(self) -> int:
+        return len(self.cells.loc)
+
+    def __getitem__(self, cells: list[int]) -> LatentBatch:
+        index = torch.as_tensor(cells)
+        return LatentBatch(self.cells.loc[index], self.cells.scale[index], self.cells.conditions[index])
+
+
+def loader(data: Dataset[Batch], sampler: Sampler[list[int]]) -> DataLoader[Batch]:
+    """A loader whose sampler yields whole batches."""
+    return DataLoader(data, sampler=sampler, batch_size=None)

@@ -1,0 +1,200 @@
+"""Fits a whole model: stage 1, the cached latents, stage 2, each step taken up where it was left."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from scipy import sparse
+from torch import Tensor
+
+from latdiff_core.assembly import build_autoencoder, build_diffusion
+from latdiff_core.autoencoder import CountAutoencoder
+from latdiff_core.conditions import Conditions
+from latdiff_core.configs import ModelConfig
+from latdiff_core.counts import CountBatch
+from latdiff_core.data import TrainingCells, gene_statistics
+from latdiff_core.diffusion import Diffusion
+from latdiff_core.schema import DataSchema
+from latdiff_core.training.batches import CountData, InOrder, LatentBatch, LatentData, Shuffled, loader
+from latdiff_core.training.modules import AutoencoderStage, DiffusionStage
+from latdiff_core.training.stage import run_stage
+
+log = logging.getLogger(__name__)
+
+ENCODING_BATCH = 512
+ACTIVE_VARIANCE = 0.01
+"""A latent dimension is active if the variance of its posterior means exceeds this (Burda et al. 2016,
+arXiv:1509.00519, section 5.2)."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A trained model.
+
+    Attributes
+    ----------
+    autoencoder, diffusion
+        The two networks, in evaluation mode and without gradients.
+    history
+        Metrics of every epoch of each stage, by stage.
+    active_dimensions
+        Latent dimensions that carry information.
+    """
+
+    autoencoder: CountAutoencoder
+    diffusion: Diffusion
+    history: Mapping[str, list[dict[str, float]]]
+    active_dimensions: int
+
+
+def fit_model(
+    config: ModelConfig,
+    schema: DataSchema,
+    counts: sparse.csr_matrix,
+    cells: TrainingCells,
+    folder: Path,
+    progress: bool = True,
+) -> FitResult:
+    """Train both stages, with checkpoints under ``folder``, from which a second call goes on.
+
+    Raises
+    ------
+    TrainingInterrupted
+        At Ctrl-C.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    seed = config.training.seed
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        train, held_out = split_cells(counts.shape[0], config.training.validation_fraction, seed)
+        autoencoder = build_autoencoder(config, schema, gene_statistics(counts[train]))
+        diffusion = build_diffusion(config, schema)
+        first = _fit_autoencoder(autoencoder, config, counts, train, held_out, folder, progress)
+        latents = encode_cells(autoencoder, counts, cells.conditions, joint=config.diffusion.library == "joint")
+        standardise(diffusion, latents, train)
+        active = report_activity(latents.loc[:, : autoencoder.latent_dim])
+        second = _fit_diffusion(diffusion, config, latents, train, held_out, folder, progress)
+    return FitResult(autoencoder, diffusion, {"autoencoder": first, "diffusion": second}, active)
+
+
+def split_cells(n: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the cells trained on and of those held out to choose the best weights."""
+    order = np.random.default_rng(seed).permutation(n)
+    size = min(round(fraction * n), n - 1)
+    return np.sort(order[size:]), np.sort(order[:size])
+
+
+def encode_cells(
+    autoencoder: CountAutoencoder, counts: sparse.csr_matrix, conditions: Conditions, joint: bool
+) -> LatentBatch:
+    """Posteriors of all cells, once, on the CPU; with ``joint`` the log library size is one more dimension."""
+    autoencoder.eval()
+    data = CountData(counts)
+    device = next(autoencoder.parameters()).device
+    locs, scales = [], []
+    with torch.no_grad():
+        for index in InOrder(len(data), ENCODING_BATCH):
+            batch: CountBatch = data[index].to(device)
+            posterior = autoencoder.encode(batch)
+            parts = [posterior.loc.float(), posterior.scale.float()]
+            if joint:
+                log_library = batch.library.log().unsqueeze(-1)
+                parts = [torch.cat(pair, -1) for pair in zip(parts, (log_library, 0 * log_library), strict=True)]
+            locs.append(parts[0].cpu())
+            scales.append(parts[1].cpu())
+    return LatentBatch(torch.cat(locs), torch.cat(scales), conditions)
+
+
+def standardise(diffusion: Diffusion, latents: LatentBatch, train: np.ndarray) -> None:
+    """Set the standardisation to the total posterior statistics: variance of the means plus mean of the variances.
+
+    A dead dimension, whose means do not vary, so keeps a standard deviation near 1 instead of blowing up.
+    """
+    loc, scale = latents.loc[train], latents.scale[train]
+    diffusion.standardiser.mean.copy_(loc.mean(0))
+    total = loc.var(0, correction=0) + scale.square().mean(0)
+    diffusion.standardiser.std.copy_(torch.where(total > 0, total, 1.0).sqrt())
+
+
+def report_activity(loc: Tensor) -> int:
+    """Count the active latent dimensions, and warn when the latent is (nearly) dead."""
+    active = int((loc.var(0) > ACTIVE_VARIANCE).sum())
+    if active <= 1:
+        log.warning(
+            "posterior collapse: %d of %d latent dimensions carry information, so generated cells will not differ "
+            "beyond chance; lower training.autoencoder.kl_weight, raise kl_warmup or free_bits, or train longer",
+            active, loc.shape[1],
+        )  # fmt: skip
+    return active
+
+
+def _fit_autoencoder(
+    model: CountAutoencoder,
+    config: ModelConfig,
+    counts: sparse.csr_matrix,
+    train: np.ndarray,
+    held_out: np.ndarray,
+    folder: Path,
+    progress: bool,
+) -> list[dict[str, float]]:
+    weights, metrics = folder / "autoencoder.safetensors", folder / "autoencoder_history.json"
+    if metrics.is_file():  # written last: stage 1 was finished by an earlier call
+        model.load_state_dict(load_file(weights))
+        model.eval().requires_grad_(False)
+        rows: list[dict[str, float]] = json.loads(metrics.read_text())
+        return rows
+    section, seed = config.training.autoencoder, config.training.seed
+    data, checked = CountData(counts[train]), CountData(counts[held_out])
+    batches = Shuffled(len(data), section.batch_size, seed)
+    epochs = max(section.epochs, -(-section.min_steps // len(batches)))
+    history = run_stage(
+        AutoencoderStage(model, section, epochs),
+        "autoencoder",
+        loader(data, batches),
+        loader(checked, InOrder(len(checked), ENCODING_BATCH)) if len(checked) else None,
+        config=config.training,
+        epochs=epochs,
+        gradient_clip=section.gradient_clip,
+        ema_decay=None,
+        folder=folder / "autoencoder",
+        progress=progress,
+    )
+    save_file(model.cpu().state_dict(), weights)
+    metrics.write_text(json.dumps(history))
+    return history
+
+
+def _fit_diffusion(
+    model: Diffusion,
+    config: ModelConfig,
+    latents: LatentBatch,
+    train: np.ndarray,
+    held_out: np.ndarray,
+    folder: Path,
+    progress: bool,
+) -> list[dict[str, float]]:
+    section, seed = config.training.diffusion, config.training.seed
+    everything = LatentData(latents)
+    data, checked = LatentData(everything[train.tolist()]), LatentData(everything[held_out.tolist()])
+    per_check = max(1, round(section.steps / section.checks))
+    history = run_stage(
+        DiffusionStage(model, section, seed),
+        "diffusion",
+        loader(data, Shuffled(len(data), section.batch_size, seed, batches=per_check)),
+        loader(checked, InOrder(len(checked), 4 * ENCODING_BATCH)) if len(checked) else None,
+        config=config.training,
+        epochs=section.checks,
+        gradient_clip=section.gradient_clip,
+        ema_decay=section.ema_decay,
+        folder=folder / "diffusion",
+        progress=progress,
+    )
+    model.cpu()
+    return history

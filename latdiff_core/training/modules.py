@@ -1,0 +1,104 @@
+"""The two Lightning modules, one generic wrapper per stage; the networks stay plain ``nn.Module``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from latdiff_core.autoencoder import CountAutoencoder, Elbo
+from latdiff_core.configs import AutoencoderTraining, DiffusionTraining
+from latdiff_core.counts import CountBatch
+from latdiff_core.diffusion import Diffusion, NoiseDraw
+from latdiff_core.training.batches import LatentBatch
+
+VALIDATION_DRAWS = 8
+"""Fixed noise draws per held-out latent: the loss of one draw is too noisy to compare checkpoints by."""
+
+
+class Stage(pl.LightningModule):
+    """What both stages share: AdamW under warm-up and cosine decay."""
+
+    def __init__(self, model: torch.nn.Module, learning_rate: float, weight_decay: float, warmup: float) -> None:
+        super().__init__()
+        self.model = model
+        self.learning_rate, self.weight_decay, self.warmup = learning_rate, weight_decay, warmup
+
+    def configure_optimizers(self) -> Any:
+        optimizer = AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True)
+        total = int(self.trainer.estimated_stepping_batches)
+        factor = warmup_cosine(total, round(self.warmup * total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+
+class AutoencoderStage(Stage):
+    """Stage 1: the negative ELBO in nats per gene, its KL weight rising from 0."""
+
+    model: CountAutoencoder
+
+    def __init__(self, model: CountAutoencoder, config: AutoencoderTraining, epochs: int) -> None:
+        super().__init__(model, config.learning_rate, config.weight_decay, warmup=0.0)
+        self.config = config
+        self.rising_epochs = config.kl_warmup * epochs
+
+    def training_step(self, batch: CountBatch, index: int) -> Tensor:
+        elbo = self.model.elbo(batch, self.kl_weight(), self.config.free_bits)
+        self._log("train", elbo, len(batch))
+        return elbo.loss / batch.genes
+
+    def validation_step(self, batch: CountBatch, index: int) -> None:
+        elbo = self.model.elbo(batch, self.config.kl_weight)
+        self._log("val", elbo, len(batch))
+        self.log("val_loss", elbo.loss, batch_size=len(batch))
+
+    def kl_weight(self) -> float:
+        """The KL weight at the current epoch, linear up to the configured one."""
+        share = self.current_epoch / self.rising_epochs if self.rising_epochs else 1.0
+        return self.config.kl_weight * min(1.0, share)
+
+    def _log(self, split: str, elbo: Elbo, cells: int) -> None:
+        values = {f"{split}_nll": elbo.nll, f"{split}_kl": elbo.kl.sum()}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=cells)
+
+
+class DiffusionStage(Stage):
+    """Stage 2: the denoising loss on fresh posterior samples of the cached posteriors."""
+
+    model: Diffusion
+
+    def __init__(self, model: Diffusion, config: DiffusionTraining, seed: int) -> None:
+        super().__init__(model, config.learning_rate, config.weight_decay, config.warmup)
+        self.seed = seed
+
+    def training_step(self, batch: LatentBatch, index: int) -> Tensor:
+        draw = self.model.draw(batch.conditions).to(self.device)
+        loss = self.model.loss(self.model.standardiser(batch.sample()), batch.conditions, draw).mean()
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.loc))
+        return loss
+
+    def validation_step(self, batch: LatentBatch, index: int) -> None:
+        generator = torch.Generator().manual_seed(self.seed + index)  # the same noise and times at every check
+        losses = []
+        for _ in range(VALIDATION_DRAWS):
+            x = self.model.standardiser(batch.sample(generator))
+            draw = self.model.draw(batch.conditions, generator)
+            everything = NoiseDraw(draw.t, draw.eps, torch.ones_like(draw.keep)).to(self.device)
+            losses.append(self.model.loss(x, batch.conditions, everything).mean())
+        self.log("val_loss", torch.stack(losses).mean(), batch_size=len(batch.loc))
+
+
+class warmup_cosine:
+    """Learning-rate factor: linear from 0 over ``warmup`` steps, then a half cosine to 0 at ``total``."""
+
+    def __init__(self, total: int, warmup: int) -> None:
+        self.total, self.warmup = total, warmup
+
+    def __call__(self, step: int) -> float:
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - self.warmup) / max(1, self.total - self.warmup))))

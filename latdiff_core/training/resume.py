@@ -1,0 +1,44 @@
+"""Checkpoint folders: begun once, and taken up again only for the same data and config."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from latdiff_core.configs import ModelConfig, dump_config
+from latdiff_core.errors import OutputExistsError, RunFolderError
+
+RUN = "run.json"
+
+
+def open_checkpoints(folder: Path, config: ModelConfig, data: str, resume: bool) -> None:
+    """Begin a checkpoint folder, or check that the one there belongs to this fit.
+
+    Raises
+    ------
+    OutputExistsError
+        If the folder holds checkpoints and ``resume`` is not given.
+    RunFolderError
+        If there is nothing to resume, or it belongs to other data or another config.
+    """
+    run, now = folder / RUN, {"config": dump_config(config), "data": data}
+    if not resume:
+        if run.exists():
+            raise OutputExistsError(
+                f"{folder} holds the checkpoints of an interrupted fit; resume it (--resume), or remove the folder"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        run.write_text(json.dumps(now))
+        return
+    if not run.is_file():
+        raise RunFolderError(f"{folder} holds no checkpoints to resume from; fit without --resume")
+    try:
+        before = json.loads(run.read_text())
+    except ValueError:
+        raise RunFolderError(f"{run} is damaged; remove {folder} and fit again") from None
+    for what, name in (("config", "config"), ("data", "training data")):
+        if before.get(what) != now[what]:
+            raise RunFolderError(
+                f"the checkpoints in {folder} belong to another {name}; repeat the fit exactly as it was begun, or "
+                "remove the folder to begin anew"
+            )

@@ -1,0 +1,87 @@
+"""Runs one stage on a Lightning trainer: checkpoints, resuming, the best weights at the end."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from latdiff_core.configs import TrainingConfig
+from latdiff_core.errors import TrainingInterrupted
+from latdiff_core.training.callbacks import History, SeedEpochs, StageProgress
+from latdiff_core.training.modules import Stage
+
+
+def run_stage(
+    stage: Stage,
+    title: str,
+    train: DataLoader[Any],
+    validation: DataLoader[Any] | None,
+    *,
+    config: TrainingConfig,
+    epochs: int,
+    gradient_clip: float,
+    ema_decay: float | None,
+    folder: Path,
+    progress: bool,
+) -> list[dict[str, float]]:
+    """Train until ``epochs``, from the last checkpoint in ``folder`` if there is one; return the metrics of each epoch.
+
+    Afterwards the model holds the weights of the epoch with the lowest held-out loss (averaged weights where
+    ``ema_decay`` is given), or the last ones without validation.
+
+    Raises
+    ------
+    TrainingInterrupted
+        At Ctrl-C; ``folder`` then holds the checkpoint of the last finished epoch.
+    """
+    last, best = folder / "last.ckpt", folder / "best.ckpt"
+    history = History()
+    callbacks: list[Callback] = [SeedEpochs(config.seed), history]
+    if ema_decay is not None:
+        callbacks.append(EMAWeightAveraging(decay=ema_decay))
+    if progress:
+        callbacks.append(StageProgress(title))
+    if validation is not None:
+        callbacks.append(_checkpoint(folder, "best", monitor="val_loss"))
+    callbacks.append(_checkpoint(folder, "last", monitor=None))
+    with warnings.catch_warnings():
+        # Lightning's advice on workers, loggers and schedulers is addressed to authors of training scripts.
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        trainer = pl.Trainer(
+            accelerator=config.accelerator,
+            devices=1,
+            max_epochs=epochs,
+            gradient_clip_val=gradient_clip,
+            callbacks=callbacks,
+            logger=False,
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=folder,
+        )
+        try:
+            resume = str(last) if last.is_file() else None
+            trainer.fit(stage, train, validation, ckpt_path=resume, weights_only=True)
+        except SystemExit as error:  # what Lightning makes of Ctrl-C
+            raise TrainingInterrupted(f"{title} training was interrupted in epoch {trainer.current_epoch}") from error
+    chosen = best if validation is not None else last
+    checkpoint = torch.load(chosen, weights_only=True, map_location="cpu")
+    stage.load_state_dict(checkpoint["state_dict"])
+    stage.model.eval().requires_grad_(False)
+    return history.rows
+
+
+def _checkpoint(folder: Path, name: str, monitor: str | None) -> ModelCheckpoint:
+    return ModelCheckpoint(
+        dirpath=folder, filename=name, monitor=monitor, save_top_k=1, enable_version_counter=False,
+        save_on_train_epoch_end=True, auto_insert_metric_name=False,
+    )  # fmt: skip

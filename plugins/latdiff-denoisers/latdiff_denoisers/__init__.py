@@ -1,0 +1,5 @@
+"""Denoising networks for latdiff."""
+
+from latdiff_denoisers.dit import DiT, DiTConfig
+
+__all__ = ["DiT", "DiTConfig"]

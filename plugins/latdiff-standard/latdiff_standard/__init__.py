@@ -1,0 +1,1 @@
+"""The standard latdiff installation: every first-party part, and the named recipes."""

@@ -1,0 +1,60 @@
+"""Fixtures shared by core's tests: small data and a small model."""
+
+from __future__ import annotations
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+
+from latdiff_core import LatentDiffusion
+
+TINY = {
+    "autoencoder.latent_dim": 4,
+    "autoencoder.encoder": {"kind": "mlp", "hidden": [16]},
+    "autoencoder.decoder": {"kind": "negative_binomial", "hidden": [16]},
+    "diffusion.denoiser": {"kind": "dit", "width": 16, "depth": 1, "heads": 2, "token_dim": 2},
+    "diffusion.condition_width": 8,
+    "diffusion.sampler.steps": 4,
+    "training.accelerator": "cpu",
+    "training.autoencoder": {"epochs": 3, "batch_size": 32},
+    "training.diffusion": {"steps": 12, "checks": 3, "batch_size": 32},
+}
+"""Overrides that make the default recipe train in a second."""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_data() -> anndata.AnnData:
+    """120 cells of three types x 20 genes, with a dose: what a model can be fitted on in a second."""
+    rng = np.random.default_rng(0)
+    types = np.repeat(["B", "NK", "T"], 40)
+    profiles = rng.gamma(0.5, 4.0, size=(3, 20)) + 0.05
+    counts = rng.poisson(profiles[np.unique(types, return_inverse=True)[1]] * rng.lognormal(0, 0.3, (120, 1)))
+    counts[counts.sum(1) == 0, 0] = 1
+    obs = pd.DataFrame(
+        {"cell_type": pd.Categorical(types), "dose": rng.choice([0.0, 1.0, 10.0], 120)},
+        index=[f"c{i}" for i in range(120)],
+    )
+    var = pd.DataFrame(index=[f"g{i}" for i in range(20)])
+    return anndata.AnnData(sparse.csr_matrix(counts.astype(np.float32)), obs=obs, var=var)
+
+
+@pytest.fixture
+def tiny_model() -> LatentDiffusion:
+    """An unfitted model on cell type and dose."""
+    conditions = ["cell_type", {"kind": "continuous", "key": "dose"}]
+    return LatentDiffusion.from_recipe("default", conditions, TINY)
+
+
+@pytest.fixture(scope="session")
+def fitted_model(tiny_data) -> LatentDiffusion:
+    """The same, fitted."""
+    conditions = ["cell_type", {"kind": "continuous", "key": "dose"}]
+    return LatentDiffusion.from_recipe("default", conditions, TINY).fit(tiny_data, progress=False)
