@@ -14,7 +14,7 @@ from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import ConfigError
 from latdiff_core.interfaces import Conditioner, GeneStatistics, Schedule, Unconditional
 from latdiff_core.prediction import Prediction
-from latdiff_core.schema import DataSchema
+from latdiff_core.schema import CategoricalAttribute, DataSchema
 
 Part = TypeVar("Part")
 
@@ -63,6 +63,22 @@ def build_diffusion(config: ModelConfig, schema: DataSchema) -> Diffusion:
         guidance=_build("diffusion -> guidance", section.guidance.build),
         sampler=_build("diffusion -> sampler", section.sampler.build),
     )
+
+
+def check_assembly(config: ModelConfig) -> None:
+    """Build both networks for four genes, so that parts that do not fit are found before any data is read.
+
+    Raises
+    ------
+    ConfigError
+        With the path of the part to change.
+    """
+    attributes = tuple(CategoricalAttribute(key=c.key, categories=("a", "b")) for c in config.data.conditions)
+    schema = DataSchema(
+        genes=("a", "b", "c", "d"), attributes=attributes, log_library_mean=0.0, log_library_std=1.0, cells=1
+    )
+    build_autoencoder(config, schema)
+    build_diffusion(config, schema)
 
 
 def _build(path: str, build: Callable[[], Part]) -> Part:

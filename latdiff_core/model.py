@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from latdiff_core.assembly import build_autoencoder, build_diffusion
+from latdiff_core.assembly import build_diffusion, check_assembly
 from latdiff_core.checkpoint import FittedModel, load_run, save_run, used_versions
 from latdiff_core.configs import (
     ModelConfig,
@@ -140,6 +140,7 @@ class LatentDiffusion:
         """
         from latdiff_core.training import fit_model, open_checkpoints
 
+        check_assembly(self.config)
         cells = read_anndata(adata)
         counts = raw_counts(cells, self.config.data.layer)
         schema = build_schema(cells, counts, self.config.data)
@@ -278,19 +279,6 @@ class LatentDiffusion:
             var=pd.DataFrame(index=list(fitted.schema.genes)),
             uns={"latdiff": {**uns, "versions": versions, "data": dict(fitted.provenance["data"])}},
         )
-
-
-def check_assembly(config: ModelConfig) -> None:
-    """Build both networks at a token size, so that parts that do not fit are found before any data is read."""
-    from latdiff_core.schema import CategoricalAttribute, DataSchema
-
-    attributes = tuple(CategoricalAttribute(key=c.key, categories=("a", "b")) for c in config.data.conditions)
-    schema = DataSchema(
-        genes=("a", "b", "c", "d"), attributes=attributes, log_library_mean=0.0, log_library_std=1.0, cells=1
-    )
-    with torch.device("meta"):
-        build_autoencoder(config, schema)
-        build_diffusion(config, schema)
 
 
 def best_row(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

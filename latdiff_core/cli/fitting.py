@@ -1,0 +1,82 @@
+"""``latdiff fit``: a run folder at the end, resumable checkpoints beside it until then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from latdiff_core.configs import parse_override
+from latdiff_core.data import refuse_existing
+from latdiff_core.data.files import remove
+from latdiff_core.errors import ConfigError, TrainingInterrupted
+from latdiff_core.model import LatentDiffusion, best_row
+
+
+def fit_to_folder(
+    data: Path,
+    out: Path,
+    *,
+    conditions: Sequence[str],
+    recipe: str,
+    config: Path | None,
+    layer: str | None,
+    sets: Sequence[str],
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """Fit and save; checkpoints are in ``OUT.checkpoints`` until the run folder is complete.
+
+    Raises
+    ------
+    TrainingInterrupted
+        At Ctrl-C, saying how to resume.
+    """
+    refuse_existing(out, overwrite)
+    overrides = dict(map(parse_override, sets))
+    if layer is not None:
+        overrides["data.layer"] = layer
+    asked = [_condition(text) for text in conditions]
+    if config is None:
+        model = LatentDiffusion.from_recipe(recipe, asked, overrides)
+    else:
+        if asked:
+            overrides["data.conditions"] = asked
+        model = LatentDiffusion.from_config(config, overrides)
+    checkpoints = out.with_name(f"{out.name}.checkpoints")
+    try:
+        model.fit(data, checkpoints=checkpoints, resume=resume)
+    except (KeyboardInterrupt, TrainingInterrupted) as error:
+        where = f" ({error})" if str(error) else ""
+        raise TrainingInterrupted(
+            f"interrupted{where}; what was trained is in {checkpoints}. To go on, repeat the same command with --resume"
+        ) from None
+    model.save(out, overwrite=overwrite)
+    remove(checkpoints)
+    _report(model, out)
+
+
+def _condition(text: str) -> dict[str, str]:
+    key, _, kind = text.rpartition(":")
+    if not key:
+        return {"kind": "categorical", "key": text}
+    if kind not in ("categorical", "continuous"):
+        raise ConfigError(f"--condition {text}: write KEY, KEY:categorical or KEY:continuous")
+    return {"kind": kind, "key": key}
+
+
+def _report(model: LatentDiffusion, out: Path) -> None:
+    fitted = model.fitted
+    latent = model.config.autoencoder.latent_dim
+    active = fitted.provenance["metrics"]["active_latent_dimensions"]
+    typer.echo(
+        f"{fitted.schema.cells} cells x {len(fitted.schema.genes)} genes; {active} of {latent} dimensions active"
+    )
+    for stage, rows in fitted.history.items():
+        best = {key: value for key, value in best_row(rows).items() if key != "step"}
+        typer.echo(f"{stage}: " + ", ".join(f"{key} {value:.5g}" for key, value in best.items()))
+    typer.echo(f"model written to {out}")
+    for attribute in fitted.schema.attributes:
+        if attribute.kind == "categorical":
+            typer.echo(f"{attribute.key}: {', '.join(attribute.categories)}")

@@ -1,0 +1,8 @@
+"""How close generated cells are to real ones, every figure beside what real cells score among themselves."""
+
+from latdiff_core.evaluation.comparison import compare
+from latdiff_core.evaluation.distances import mmd2, wasserstein2
+from latdiff_core.evaluation.figures import overview_figure
+from latdiff_core.evaluation.space import ExpressionSpace
+
+__all__ = ["ExpressionSpace", "compare", "mmd2", "overview_figure", "wasserstein2"]

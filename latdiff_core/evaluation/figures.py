@@ -1,0 +1,114 @@
+"""The figure that shows at a glance whether generated cells look like real ones."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+from latdiff_core.data import aligned_counts, raw_counts
+from latdiff_core.evaluation.space import ExpressionSpace
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_CELLS = 3000
+REAL, SYNTHETIC = "#4d4d4d", "#d1495b"
+
+
+def overview_figure(
+    real: AnnData, synthetic: AnnData, reference: AnnData, color: str | None = None, seed: int = 0
+) -> Figure:
+    """Real and generated cells side by side in one UMAP, and gene by gene: mean-variance and zeros.
+
+    Parameters
+    ----------
+    real, synthetic
+        Held-out and generated cells with counts in ``X``.
+    reference
+        Training cells, which the principal components under the UMAP are fitted on.
+    color
+        Column of ``obs`` to colour the cells by.
+    """
+    from matplotlib.figure import Figure
+
+    rng = np.random.default_rng(seed)
+    real, synthetic = (_subsample(cells, rng) for cells in (real, synthetic))
+    genes = list(map(str, reference.var_names))
+    counts = [aligned_counts(cells, genes) for cells in (real, synthetic)]
+    space = ExpressionSpace.fit(raw_counts(reference), seed=seed)
+    coordinates = _umap(np.concatenate([space.project(c) for c in counts]), seed)
+    labels = [_labels(cells, color) for cells in (real, synthetic)]
+    figure = Figure(figsize=(12, 9.5), layout="constrained", dpi=120)
+    axes = figure.subplots(2, 2)
+    _draw_embedding(axes[0], np.split(coordinates, [real.n_obs]), labels, color)
+    _draw_mean_variance(axes[1, 0], counts)
+    _draw_zeros(axes[1, 1], counts)
+    return figure
+
+
+def _subsample(cells: AnnData, rng: np.random.Generator) -> AnnData:
+    if cells.n_obs <= MOST_CELLS:
+        return cells
+    return cells[np.sort(rng.choice(cells.n_obs, MOST_CELLS, replace=False))]
+
+
+def _labels(cells: AnnData, color: str | None) -> np.ndarray:
+    return cells.obs[color].astype(str).to_numpy() if color else np.full(cells.n_obs, "cells")
+
+
+def _umap(points: np.ndarray, seed: int) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on threads and a fixed seed, which is what we ask for
+        from umap import UMAP
+
+        neighbors = min(15, len(points) - 1)
+        coordinates: np.ndarray = UMAP(n_neighbors=neighbors, random_state=seed, n_jobs=1).fit_transform(points)
+    return coordinates
+
+
+def _draw_embedding(axes: Any, points: list[np.ndarray], labels: list[np.ndarray], color: str | None) -> None:
+    from matplotlib import colormaps
+
+    names = sorted(set(np.concatenate(labels)))
+    palette = colormaps["tab10" if len(names) <= 10 else "tab20"]
+    everything = np.concatenate(points)
+    titles = (f"{len(points[0])} held-out real cells", f"{len(points[1])} generated cells")
+    for axis, xy, of, title in zip(axes, points, labels, titles, strict=True):
+        axis.scatter(*everything.T, s=6, color="#ececec", linewidths=0)
+        for i, name in enumerate(names):
+            axis.scatter(*xy[of == name].T, s=14, linewidths=0, color=palette(i % palette.N), label=name)
+        axis.set(title=title, xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
+        axis.spines[["top", "right"]].set_visible(False)
+    if color:
+        axes[1].legend(title=color, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=1.8)
+
+
+def _draw_mean_variance(axis: Axes, counts: list[sparse.csr_matrix]) -> None:
+    for matrix, color, label, marker in zip(counts, (REAL, SYNTHETIC), ("real", "generated"), "ox", strict=True):
+        mean = np.asarray(matrix.mean(0)).ravel()
+        variance = np.asarray(matrix.multiply(matrix).mean(0)).ravel() - mean**2
+        seen = (mean > 0) & (variance > 0)
+        axis.scatter(mean[seen], variance[seen], s=10, marker=marker, color=color, alpha=0.5, lw=0.8, label=label)
+    limits = np.array(axis.get_xlim()).clip(1e-4)
+    axis.plot(limits, limits, color="black", lw=0.8, ls=":", label="Poisson")
+    axis.set(xscale="log", yscale="log", xlabel="mean count of a gene", ylabel="variance", title="Mean and variance")
+    axis.legend(frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_zeros(axis: Axes, counts: list[sparse.csr_matrix]) -> None:
+    for matrix, color, label, marker in zip(counts, (REAL, SYNTHETIC), ("real", "generated"), "ox", strict=True):
+        mean = np.asarray(matrix.mean(0)).ravel()
+        zeros = 1 - matrix.getnnz(axis=0) / matrix.shape[0]
+        seen = mean > 0
+        axis.scatter(mean[seen], zeros[seen], s=10, marker=marker, color=color, alpha=0.5, lw=0.8, label=label)
+    grid = np.geomspace(max(min(axis.get_xlim()), 1e-4), max(axis.get_xlim()), 200)
+    axis.plot(grid, np.exp(-grid), color="black", lw=0.8, ls=":", label="Poisson")
+    axis.set(xscale="log", xlabel="mean count of a gene", ylabel="share of zeros", title="Zeros")
+    axis.legend(frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
