@@ -26,7 +26,7 @@ def mmd2(a: np.ndarray, b: np.ndarray) -> float:
     median = float(np.median(np.concatenate([*pairs, between.ravel()])))
 
     def kernel(d: np.ndarray) -> np.ndarray:
-        return np.mean([np.exp(-d / (c * median)) for c in BANDWIDTHS], axis=0)
+        return np.asarray(np.mean([np.exp(-d / (c * median)) for c in BANDWIDTHS], axis=0))
 
     return float(kernel(pairs[0]).mean() + kernel(pairs[1]).mean() - 2 * kernel(between).mean())
 
@@ -35,4 +35,4 @@ def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Squared Euclidean distances of every pair, (n, m)."""
     from scipy.spatial.distance import cdist
 
-    return np.asarray(cdist(a, b, "sqeuclidean"))
+    return np.asarray(cdist(a, b, metric="sqeuclidean"), dtype=np.float64)

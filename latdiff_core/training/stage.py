@@ -9,11 +9,12 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from torch.utils.data import DataLoader
 
 from latdiff_core.configs import TrainingConfig
 from latdiff_core.errors import TrainingInterrupted
+from latdiff_core.training.average import ExponentialAverage
 from latdiff_core.training.callbacks import History, SeedEpochs, StageProgress
 from latdiff_core.training.modules import Stage
 
@@ -45,7 +46,7 @@ def run_stage(
     history = History()
     callbacks: list[Callback] = [SeedEpochs(config.seed), history]
     if ema_decay is not None:
-        callbacks.append(EMAWeightAveraging(decay=ema_decay))
+        callbacks.append(WeightAveraging(avg_fn=ExponentialAverage(ema_decay)))
     if progress:
         callbacks.append(StageProgress(title))
     if validation is not None:
