@@ -100,7 +100,7 @@ class Diffusion(nn.Module):
         require_shape("x", x, (len(conditions), self.dim))
         alpha, sigma = self._alpha_sigma(draw.t, x)
         x_t = alpha * x + sigma * draw.eps
-        output = self.denoiser(x_t, draw.t.to(x), self.embedding(conditions, draw.keep))
+        output = self.denoiser(x_t, self._times(draw.t, x), self.embedding(conditions, draw.keep))
         error = (output - target(self.prediction, x, draw.eps, alpha, sigma)).square().mean(-1)
         weighted: Tensor = self.schedule.loss_weight(draw.t).to(error) * error
         return weighted
@@ -113,7 +113,7 @@ class Diffusion(nn.Module):
             mask = keep.to(z_t.device).repeat_interleave(cells, dim=0)  # (branches * batch, attributes)
             condition = self.embedding(conditions.repeat(branches), mask)
             stacked, times = z_t.repeat(branches, 1), t.repeat(branches)
-            output = self.denoiser(stacked, times.to(z_t), condition)
+            output = self.denoiser(stacked, self._times(times, z_t), condition)
             alpha, sigma = self._alpha_sigma(times, z_t)
             return to_clean(self.prediction, output, stacked, alpha, sigma).view(branches, cells, -1)
 
@@ -133,6 +133,11 @@ class Diffusion(nn.Module):
             return self.standardiser.inverse(x)
         finally:
             self.train(training)
+
+    @staticmethod
+    def _times(t: Tensor, like: Tensor) -> Tensor:
+        # Never in half precision: there 0.999 is 1, and the network would see another time than alpha and sigma.
+        return t.to(like.device, torch.promote_types(like.dtype, torch.float32))
 
     def _alpha_sigma(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         alpha, sigma = self.schedule.alpha_sigma(t.double())

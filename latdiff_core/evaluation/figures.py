@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,26 +90,36 @@ def _draw_embedding(axes: Any, points: list[np.ndarray], labels: list[np.ndarray
 
 
 def _draw_mean_variance(axis: Axes, counts: list[sparse.csr_matrix]) -> None:
-    for matrix, color, label, marker in zip(counts, (REAL, SYNTHETIC), ("real", "generated"), "ox", strict=True):
-        mean = np.asarray(matrix.mean(0)).ravel()
+    for mean, matrix, style in _per_gene(counts):
         variance = np.asarray(matrix.multiply(matrix).mean(0)).ravel() - mean**2
         seen = (mean > 0) & (variance > 0)
-        axis.scatter(mean[seen], variance[seen], s=10, marker=marker, color=color, alpha=0.5, lw=0.8, label=label)
-    limits = np.array(axis.get_xlim()).clip(1e-4)
-    axis.plot(limits, limits, color="black", lw=0.8, ls=":", label="Poisson")
+        axis.scatter(mean[seen], variance[seen], **style)
     axis.set(xscale="log", yscale="log", xlabel="mean count of a gene", ylabel="variance", title="Mean and variance")
-    axis.legend(frameon=False)
-    axis.spines[["top", "right"]].set_visible(False)
+    limits = np.array(axis.get_xlim())
+    axis.plot(limits, limits, color="black", lw=0.8, ls=":", label="Poisson")
+    _finish(axis, limits)
 
 
 def _draw_zeros(axis: Axes, counts: list[sparse.csr_matrix]) -> None:
-    for matrix, color, label, marker in zip(counts, (REAL, SYNTHETIC), ("real", "generated"), "ox", strict=True):
-        mean = np.asarray(matrix.mean(0)).ravel()
+    for mean, matrix, style in _per_gene(counts):
         zeros = 1 - matrix.getnnz(axis=0) / matrix.shape[0]
-        seen = mean > 0
-        axis.scatter(mean[seen], zeros[seen], s=10, marker=marker, color=color, alpha=0.5, lw=0.8, label=label)
-    grid = np.geomspace(max(min(axis.get_xlim()), 1e-4), max(axis.get_xlim()), 200)
-    axis.plot(grid, np.exp(-grid), color="black", lw=0.8, ls=":", label="Poisson")
+        axis.scatter(mean[mean > 0], zeros[mean > 0], **style)
     axis.set(xscale="log", xlabel="mean count of a gene", ylabel="share of zeros", title="Zeros")
+    limits = np.array(axis.get_xlim())
+    grid = np.geomspace(limits[0], limits[1], 200)
+    axis.plot(grid, np.exp(-grid), color="black", lw=0.8, ls=":", label="Poisson")
+    _finish(axis, limits)
+
+
+def _per_gene(counts: list[sparse.csr_matrix]) -> Iterator[tuple[np.ndarray, sparse.csr_matrix, dict[str, Any]]]:
+    """Mean of every gene, the counts, and how to draw them: real cells first, then generated ones."""
+    looks = ((REAL, "real", "o"), (SYNTHETIC, "generated", "x"))
+    for matrix, (color, label, marker) in zip(counts, looks, strict=True):
+        style = {"s": 10, "color": color, "label": label, "marker": marker, "alpha": 0.5, "linewidths": 0.8}
+        yield np.asarray(matrix.mean(0)).ravel(), matrix, style
+
+
+def _finish(axis: Axes, limits: np.ndarray) -> None:
+    axis.set_xlim(*limits)
     axis.legend(frameon=False)
     axis.spines[["top", "right"]].set_visible(False)

@@ -48,7 +48,7 @@ class ClassifierFreeGuidanceConfig(GuidanceConfig):
 
     kind: Literal["classifier_free"] = "classifier_free"
     drop: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Probability of hiding an attribute of a cell in training."""
+    """Probability of hiding each attribute of a cell in training and, with several, of hiding all of them together."""
     scale: Annotated[float, Field(ge=0)] = 1.0
     """Guidance scale in sampling; 1 is the plain conditional model, larger values exaggerate the condition."""
 

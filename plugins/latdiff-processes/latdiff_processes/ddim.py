@@ -32,7 +32,7 @@ class DDIMSampler(Sampler):
         alphas, sigmas = (s.tolist() for s in schedule.alpha_sigma(times))
         z_t = sigmas[0] * noise
         for (t, alpha, sigma), (_, alpha_next, sigma_next) in pairwise(zip(times, alphas, sigmas, strict=True)):
-            clean = denoise(z_t, t.to(z_t).expand(len(z_t)))
+            clean = denoise(z_t, t.to(z_t.device).expand(len(z_t)))
             eps = to_epsilon(clean, z_t, alpha, sigma)
             kept = alpha * sigma_next / (alpha_next * sigma)  # share of the noise that an ancestral step keeps
             fresh = self.eta * sigma_next * math.sqrt(max(0.0, 1 - kept**2))

@@ -16,7 +16,9 @@ class HeunSampler(Sampler):
     """Heun's method on the probability-flow ODE (Karras et al. 2022, arXiv:2206.00364, Algorithm 1).
 
     The ODE is dz_t = clean dalpha + eps dsigma along any schedule; each step averages the slope at both ends, and the
-    last step, where sigma is 0 and eps has no meaning, is Euler's.
+    last step, where sigma is 0 and eps has no meaning, is Euler's. It is second order where sigma is smooth at t = 0, as
+    along the straight path; with the linear betas, where sigma grows like sqrt(t), the last step brings it towards
+    first order.
     """
 
     def __init__(self, *, steps: int) -> None:
@@ -29,7 +31,7 @@ class HeunSampler(Sampler):
         alphas, sigmas = (s.tolist() for s in schedule.alpha_sigma(times))
 
         def slopes(z_t: Tensor, i: int) -> tuple[Tensor, Tensor]:
-            clean = denoise(z_t, times[i].to(z_t).expand(len(z_t)))
+            clean = denoise(z_t, times[i].to(z_t.device).expand(len(z_t)))
             return clean, to_epsilon(clean, z_t, alphas[i], sigmas[i])
 
         z_t = sigmas[0] * noise

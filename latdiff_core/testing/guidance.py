@@ -1,0 +1,80 @@
+"""What every guidance promises."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from latdiff_core.interfaces import BranchedDenoise, Guidance, GuidanceConfig
+from latdiff_core.testing.component import ComponentContract
+
+BATCH, DIM = 4, 3
+
+
+class GuidanceContract(ComponentContract):
+    """The contract of ``Guidance``.
+
+    Attributes
+    ----------
+    attribute_counts
+        Numbers of condition attributes to try; 0 is a model without conditions.
+    """
+
+    config: GuidanceConfig
+    attribute_counts: tuple[int, ...] = (0, 1, 2, 5)
+
+    def build(self) -> Guidance:
+        """Make the guidance."""
+        return self.config.build()
+
+    def inputs(self) -> tuple[Tensor, Tensor]:
+        """Noisy latents and times, the same at every call."""
+        return torch.randn(BATCH, DIM, generator=torch.Generator().manual_seed(1)), torch.full((BATCH,), 0.5)
+
+    def watched(self, calls: list[Tensor], weight: float) -> BranchedDenoise:
+        """A denoiser that records ``keep`` and adds ``weight`` for every attribute that a branch keeps."""
+
+        def denoise(z_t: Tensor, t: Tensor, keep: Tensor) -> Tensor:
+            calls.append(keep)
+            return z_t + weight * keep.sum(-1).to(z_t).view(-1, 1, 1)  # (branches, batch, dim)
+
+        return denoise
+
+    def test_the_keep_mask_is_per_cell_and_per_attribute(self) -> None:
+        """The mask is bool and (batch, attributes) for any number of attributes."""
+        for attributes in self.attribute_counts:
+            keep = self.build().keep_mask(BATCH, attributes, torch.Generator().manual_seed(0))
+            assert keep.shape == (BATCH, attributes)
+            assert keep.dtype == torch.bool
+
+    def test_the_keep_mask_follows_the_seed(self) -> None:
+        """The same generator state draws the same mask."""
+        first, again = (self.build().keep_mask(500, 3, torch.Generator().manual_seed(0)) for _ in range(2))
+        assert torch.equal(first, again)
+
+    def test_training_sees_conditions(self) -> None:
+        """Every attribute is kept for some cells: what is never seen cannot be asked for."""
+        for attributes in self.attribute_counts:
+            assert self.build().keep_mask(500, attributes, torch.Generator().manual_seed(0)).any(dim=0).all()
+
+    def test_every_evaluation_is_one_call_of_the_network(self) -> None:
+        """All branches go through the network together, each saying by a bool per attribute what it keeps."""
+        for attributes in self.attribute_counts:
+            calls: list[Tensor] = []
+            z = self.build().guided(self.watched(calls, weight=1.0), attributes)(*self.inputs())
+            assert z.shape == (BATCH, DIM)
+            assert len(calls) == 1
+            assert calls[0].dtype == torch.bool
+            assert calls[0].shape[1:] == (attributes,)
+
+    def test_a_condition_without_effect_is_left_without_effect(self) -> None:
+        """Where the network ignores the condition, guidance changes nothing."""
+        z_t, t = self.inputs()
+        for attributes in self.attribute_counts:
+            torch.testing.assert_close(self.build().guided(self.watched([], weight=0.0), attributes)(z_t, t), z_t)
+
+    def test_the_dtype_of_the_latents_is_kept(self) -> None:
+        """Guided latents have the dtype that the network gave."""
+        z_t, t = self.inputs()
+        for dtype in (torch.float32, torch.float64):
+            assert self.build().guided(self.watched([], weight=1.0), 2)(z_t.to(dtype), t).dtype == dtype

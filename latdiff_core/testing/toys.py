@@ -1,0 +1,56 @@
+"""The small parts that contracts put around the component under test."""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from latdiff_core.interfaces import Conditioner, Schedule
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def nudge(module: Module, size: float = 0.1, seed: int = 0) -> Module:
+    """Move every weight at random, away from zero initialisation, and return the module in eval mode."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(size * torch.randn(parameter.shape, generator=generator).to(parameter))
+    return module.eval()
+
+
+def unused_or_broken(module: nn.Module) -> list[str]:
+    """Names of the weights that got no gradient, or one that is not finite."""
+    named = module.named_parameters()
+    return [name for name, weight in named if weight.grad is None or not weight.grad.isfinite().all()]
+
+
+class AddCondition(Conditioner):
+    """Adds one projection of the mean condition token to every activation."""
+
+    def __init__(self, *, width: int, condition_width: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(condition_width, width)
+
+    def forward(self, hidden: Tensor, condition: Tensor) -> Tensor:
+        shifted: Tensor = hidden + self.project(condition.mean(1)).unsqueeze(1)
+        return shifted
+
+
+class StraightSchedule(Schedule):
+    """alpha = 1 - t, sigma = t."""
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        t = t.double()
+        return 1 - t, t
+
+
+class CircleSchedule(Schedule):
+    """alpha = cos, sigma = sin of a quarter turn, ending a hundredth of it before pure noise."""
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        angle = 0.99 * math.pi / 2 * t.double()
+        return angle.cos(), angle.sin()
