@@ -77,8 +77,9 @@ def check_assembly(config: ModelConfig) -> None:
     schema = DataSchema(
         genes=("a", "b", "c", "d"), attributes=attributes, log_library_mean=0.0, log_library_std=1.0, cells=1
     )
-    build_autoencoder(config, schema)
-    build_diffusion(config, schema)
+    with torch.random.fork_rng(devices=[]):  # the user's random state stays as it is
+        build_autoencoder(config, schema)
+        build_diffusion(config, schema)
 
 
 def _build(path: str, build: Callable[[], Part]) -> Part:

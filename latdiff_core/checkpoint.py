@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
@@ -22,7 +23,7 @@ from latdiff_core.configs import ModelConfig, dump_config, load_config
 from latdiff_core.data import TrainingCells, refuse_existing
 from latdiff_core.data.files import remove, replace
 from latdiff_core.diffusion import Diffusion
-from latdiff_core.errors import RunFolderError
+from latdiff_core.errors import OutputExistsError, RunFolderError
 from latdiff_core.interfaces import INTERFACES, ComponentConfig
 from latdiff_core.registry import current_registry
 from latdiff_core.schema import DataSchema
@@ -68,7 +69,7 @@ def save_run(path: Path, config: ModelConfig, fitted: FittedModel, overwrite: bo
     OutputExistsError
         If ``path`` exists and ``overwrite`` is not given.
     """
-    refuse_existing(path, overwrite)
+    refuse_unless_run(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     remove(temporary)
@@ -86,6 +87,13 @@ def save_run(path: Path, config: ModelConfig, fitted: FittedModel, overwrite: bo
         replace(temporary, path)
     finally:
         remove(temporary)
+
+
+def refuse_unless_run(path: Path, overwrite: bool) -> None:
+    """Raise OutputExistsError if something is there, unless it is a run folder that may be replaced."""
+    refuse_existing(path, overwrite)
+    if path.exists() and not (path / MANIFEST).is_file():
+        raise OutputExistsError(f"{path} exists and is not a run folder, so it is not replaced; choose another name")
 
 
 def load_run(path: Path) -> tuple[ModelConfig, FittedModel]:
@@ -109,7 +117,8 @@ def load_run(path: Path) -> tuple[ModelConfig, FittedModel]:
         schema = DataSchema.model_validate_json((path / SCHEMA).read_text())
     except ValidationError as error:
         raise RunFolderError(f"{path / SCHEMA} does not describe a data set: {error}") from None
-    autoencoder, diffusion = build_autoencoder(config, schema), build_diffusion(config, schema)
+    with torch.random.fork_rng(devices=[]):  # the user's random state stays as it is
+        autoencoder, diffusion = build_autoencoder(config, schema), build_diffusion(config, schema)
     for network, name in ((autoencoder, AUTOENCODER), (diffusion, DIFFUSION)):
         try:
             network.load_state_dict(load_file(path / name))
@@ -152,7 +161,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise RunFolderError(f"{path} is not a run folder, or an incomplete one: it has no {MANIFEST}")
     try:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
-        found, _ = int(manifest["format"]), manifest["files"].items()
+        found = int(manifest["format"])
+        files = {} if found > FORMAT else dict(manifest["files"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(f"{path / MANIFEST} is damaged ({error}); copy the folder again, or fit again") from None
     if found > FORMAT:
@@ -160,6 +170,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             f"{path} was written by a newer version of latdiff (format {found}, this one reads up to {FORMAT}); "
             "upgrade latdiff-core"
         )
+    if lacking := {CONFIG, SCHEMA, AUTOENCODER, DIFFUSION, TRAINING_CELLS, METRICS} - set(files):
+        raise RunFolderError(f"{path / MANIFEST} is damaged (it lists no {', '.join(sorted(lacking))}); fit again")
     return manifest
 
 

@@ -99,9 +99,10 @@ class Diffusion(nn.Module):
         """Weighted squared error of the prediction for standardised vectors (batch, dim), per cell (batch,)."""
         require_shape("x", x, (len(conditions), self.dim))
         alpha, sigma = self._alpha_sigma(draw.t, x)
-        x_t = alpha * x + sigma * draw.eps
+        eps = draw.eps.to(x)
+        x_t = alpha * x + sigma * eps
         output = self.denoiser(x_t, self._times(draw.t, x), self.embedding(conditions, draw.keep))
-        error = (output - target(self.prediction, x, draw.eps, alpha, sigma)).square().mean(-1)
+        error = (output - target(self.prediction, x, eps, alpha, sigma)).square().mean(-1)
         weighted: Tensor = self.schedule.loss_weight(draw.t).to(error) * error
         return weighted
 
@@ -125,9 +126,8 @@ class Diffusion(nn.Module):
         training = self.training
         self.eval()
         try:
-            device = self.standardiser.mean.device
-            noise = torch.randn(len(conditions), self.dim, generator=generator).to(device)
-            on_device = conditions.to(device)
+            noise = torch.randn(len(conditions), self.dim, generator=generator).to(self.standardiser.mean)
+            on_device = conditions.to(noise.device)
             denoise = self.guidance.guided(self.branched_denoise(on_device), len(conditions.values))
             x = self.sampler.sample(denoise, noise, self.schedule, generator)
             return self.standardiser.inverse(x)

@@ -57,7 +57,7 @@ def generate_counts(
 
 def block_seed(seed: int, number: int) -> int:
     """An independent seed for one block, for any seed that the user gives."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence([seed % 2**64, number]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _sample_latents(

@@ -36,7 +36,7 @@ from latdiff_core.data import (
     requested_library,
 )
 from latdiff_core.data.fingerprint import fingerprint
-from latdiff_core.errors import ConfigError, LatdiffError
+from latdiff_core.errors import ConfigError, LatdiffError, TrainingInterrupted
 from latdiff_core.generation import block_seed, generate_counts
 from latdiff_core.progress import progress_bar
 
@@ -150,7 +150,15 @@ class LatentDiffusion:
         data = fingerprint(counts, schema, conditions)
         with tempfile.TemporaryDirectory() if checkpoints is None else nullcontext(checkpoints) as folder:
             open_checkpoints(Path(folder), self.config, data, resume)
-            result = fit_model(self.config, schema, counts, training_cells, Path(folder), progress)
+            try:
+                result = fit_model(self.config, schema, counts, training_cells, Path(folder), progress)
+            except KeyboardInterrupt as error:
+                again = (
+                    f"fit again with checkpoints={str(folder)!r} and resume=True to go on"
+                    if checkpoints is not None
+                    else "nothing was kept; give a folder as checkpoints to make fits resumable"
+                )
+                raise TrainingInterrupted(f"training was interrupted; {again}") from error
         provenance = {
             "versions": used_versions(self.config),
             "seed": self.config.training.seed,
@@ -212,7 +220,8 @@ class LatentDiffusion:
         diffusion, config = fitted.diffusion, self.config
         if overrides:
             config = _sampling_config(self.config, overrides)
-            diffusion = build_diffusion(config, fitted.schema)
+            with torch.random.fork_rng(devices=[]):  # the user's random state stays as it is
+                diffusion = build_diffusion(config, fitted.schema)
             diffusion.load_state_dict(fitted.diffusion.state_dict())
         generator = torch.Generator().manual_seed(block_seed(seed, -1 % 2**32))
         asked = requested_conditions(n, conditions, fitted.schema, fitted.training_cells, generator)

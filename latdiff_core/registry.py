@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -61,8 +61,8 @@ class Registry:
             manager.check_pending()
         except pluggy.PluginValidationError as error:
             raise PluginError(f"plugin {name!r} implements a hook that does not exist: {error}") from error
-        components = [c for answer in manager.hook.latdiff_components() for c in answer]
-        recipes = {key: recipe for answer in manager.hook.latdiff_recipes() for key, recipe in answer.items()}
+        components = [c for answer in manager.hook.latdiff_components() for c in _sequence(answer, name)]
+        recipes = {key: r for answer in manager.hook.latdiff_recipes() for key, r in _recipes(answer, name).items()}
         claims: dict[tuple[str, str], Any] = {}
         for component in components:
             _check_component(component, name)
@@ -126,6 +126,20 @@ class Registry:
         if name not in self._recipes:
             raise ConfigError(f"no recipe is called {name!r}; {known(self.recipes, name)}")
         return self._recipes[name]
+
+
+def _sequence(answer: Any, plugin: str) -> Sequence[Any]:
+    if not isinstance(answer, Sequence) or isinstance(answer, str):
+        raise PluginError(f"plugin {plugin!r} returned {answer!r} from latdiff_components; it must return a list")
+    return answer
+
+
+def _recipes(answer: Any, plugin: str) -> Mapping[str, Mapping[str, Any]]:
+    if not isinstance(answer, Mapping) or not all(isinstance(recipe, Mapping) for recipe in answer.values()):
+        raise PluginError(
+            f"plugin {plugin!r} returned {answer!r} from latdiff_recipes; it must return a mapping of names to configs"
+        )
+    return answer
 
 
 def _check_component(component: object, plugin: str) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -23,6 +27,7 @@ TINY = {
     "training.diffusion": {"steps": 12, "checks": 3, "batch_size": 32},
 }
 """Overrides that make the default recipe train in a second."""
+CONDITIONS = ["cell_type", {"kind": "continuous", "key": "dose"}]
 
 
 @pytest.fixture(autouse=True)
@@ -46,15 +51,23 @@ def tiny_data() -> anndata.AnnData:
     return anndata.AnnData(sparse.csr_matrix(counts.astype(np.float32)), obs=obs, var=var)
 
 
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., LatentDiffusion]:
+    """Makes an unfitted tiny model; further overrides by dotted path, other conditions by keyword."""
+
+    def make(overrides: Mapping[str, Any] | None = None, conditions: Sequence[Any] = CONDITIONS) -> LatentDiffusion:
+        return LatentDiffusion.from_recipe("default", conditions, {**deepcopy(TINY), **(overrides or {})})
+
+    return make
+
+
 @pytest.fixture
-def tiny_model() -> LatentDiffusion:
+def tiny_model(make_model) -> LatentDiffusion:
     """An unfitted model on cell type and dose."""
-    conditions = ["cell_type", {"kind": "continuous", "key": "dose"}]
-    return LatentDiffusion.from_recipe("default", conditions, TINY)
+    return make_model()
 
 
 @pytest.fixture(scope="session")
-def fitted_model(tiny_data) -> LatentDiffusion:
+def fitted_model(make_model, tiny_data) -> LatentDiffusion:
     """The same, fitted."""
-    conditions = ["cell_type", {"kind": "continuous", "key": "dose"}]
-    return LatentDiffusion.from_recipe("default", conditions, TINY).fit(tiny_data, progress=False)
+    return make_model().fit(tiny_data, progress=False)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
+import torch
 from scipy import sparse
 
 from latdiff_core import LatentDiffusion
+from latdiff_core.configs import dump_config
+from latdiff_core.errors import ConfigError
 
 
 def test_generated_cells_are_integer_counts_with_the_asked_conditions(fitted_model, tiny_data):
@@ -36,3 +40,36 @@ def test_a_loaded_model_generates_the_same_cells(fitted_model, tmp_path):
 def test_embedding_matches_genes_by_name(fitted_model, tiny_data):
     shuffled = tiny_data[:, ::-1].copy()
     np.testing.assert_allclose(fitted_model.embed(shuffled), fitted_model.embed(tiny_data), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model, run: model.generate(3),
+        lambda model, run: model.generate(3, overrides={"diffusion.sampler.steps": 2}),
+        lambda model, run: model.generate(3, {"cell_type": "B"}, mean=True, library=100),
+        lambda model, run: LatentDiffusion.load(run),
+    ],
+    ids=["generate", "generate with overrides", "generate expectations", "load"],
+)
+def test_using_a_model_leaves_the_users_random_states_alone(fitted_model, tmp_path, use):
+    fitted_model.save(tmp_path / "run")
+    before, numpy_before = torch.random.get_rng_state(), np.random.get_state()[1].tolist()
+    use(fitted_model, tmp_path / "run")
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert np.random.get_state()[1].tolist() == numpy_before
+
+
+def test_parts_that_do_not_fit_are_refused_before_any_data_is_read(make_model, tmp_path):
+    model = make_model({"diffusion.denoiser.token_dim": 64, "diffusion.denoiser.width": 64})
+    with pytest.raises(ConfigError, match="diffusion -> denoiser: token_dim 64"):
+        model.fit(tmp_path / "there_is_no_such_file.h5ad")
+
+
+def test_a_config_can_be_an_object_a_mapping_or_a_file(tiny_model, tmp_path):
+    config = tiny_model.config
+    (tmp_path / "model.yaml").write_text(dump_config(config))
+    for given in (config, config.model_dump(mode="json"), tmp_path / "model.yaml", str(tmp_path / "model.yaml")):
+        assert LatentDiffusion.from_config(given).config == config
+        changed = LatentDiffusion.from_config(given, {"autoencoder.latent_dim": 6}).config
+        assert changed.autoencoder.latent_dim == 6

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import typer
 
+from latdiff_core.checkpoint import refuse_unless_run
 from latdiff_core.configs import parse_override
-from latdiff_core.data import refuse_existing
 from latdiff_core.data.files import remove
 from latdiff_core.errors import ConfigError, TrainingInterrupted
 from latdiff_core.model import LatentDiffusion, best_row
@@ -33,7 +33,7 @@ def fit_to_folder(
     TrainingInterrupted
         At Ctrl-C, saying how to resume.
     """
-    refuse_existing(out, overwrite)
+    refuse_unless_run(out, overwrite)
     overrides = dict(map(parse_override, sets))
     if layer is not None:
         overrides["data.layer"] = layer
@@ -47,10 +47,9 @@ def fit_to_folder(
     checkpoints = out.with_name(f"{out.name}.checkpoints")
     try:
         model.fit(data, checkpoints=checkpoints, resume=resume)
-    except (KeyboardInterrupt, TrainingInterrupted) as error:
-        where = f" ({error})" if str(error) else ""
+    except TrainingInterrupted:
         raise TrainingInterrupted(
-            f"interrupted{where}; what was trained is in {checkpoints}. To go on, repeat the same command with --resume"
+            f"interrupted; what was trained is in {checkpoints}. To go on, repeat the same command with --resume"
         ) from None
     model.save(out, overwrite=overwrite)
     remove(checkpoints)

@@ -79,7 +79,7 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Overrides) -> dict[str, A
             node = node[_index(node, key, dotted)] if isinstance(node, list) else node.setdefault(key, {})
             if not isinstance(node, dict | list):
                 raise ConfigError(f"--set {dotted}: {key} is a value and has no fields")
-        node[_index(node, last, dotted)] = value
+        node[_index(node, last, dotted)] = deepcopy(value)
     return merged
 
 
@@ -112,7 +112,7 @@ def _problems(
     errors: Iterable[Any], at: tuple[str, ...], model: type[BaseModel]
 ) -> Iterable[tuple[tuple[str, ...], str]]:
     for error in errors:
-        path = at + tuple(str(key) for key in error["loc"])
+        path = at + tuple(str(key) for key in _keys(model, error["loc"]))
         if error["type"] == NESTED_ERRORS:
             yield from _problems(error["ctx"]["errors"], path, error["ctx"]["model"])
         elif error["type"] == "extra_forbidden":
@@ -124,6 +124,16 @@ def _problems(
             given = error.get("input")
             shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | None) else ""
             yield path, error["msg"].removeprefix("Value error, ") + shown
+
+
+def _keys(model: type[BaseModel], location: Sequence[str | int]) -> list[str | int]:
+    """The location without the kinds of union members, which are no keys of the file."""
+
+    def is_kind(i: int) -> bool:
+        fields = (m.model_fields for m in _models_at(model, location[:i]))
+        return any("kind" in f and f["kind"].default == location[i] for f in fields)
+
+    return [key for i, key in enumerate(location) if not is_kind(i)]
 
 
 def _models_at(model: type[BaseModel], location: Sequence[str | int]) -> list[type[BaseModel]]:

@@ -139,7 +139,7 @@ class DiffusionTraining(Config):
 class TrainingConfig(Config):
     """How both stages are trained."""
 
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of everything random in training."""
     validation_fraction: Fraction = 0.1
     """Share of the cells held out to choose the best weights; 0 trains on all and keeps the last."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,9 @@ def write_anndata(adata: AnnData, path: str | Path, overwrite: bool = False) -> 
         if path.suffix == ".h5ad":
             adata.write_h5ad(temporary, compression="gzip")
         else:
-            adata.write_zarr(temporary)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # on the coming default of the zarr format
+                adata.write_zarr(temporary)
         replace(temporary, path)
     finally:
         remove(temporary)
@@ -65,7 +68,11 @@ def replace(temporary: Path, path: Path) -> None:
     if path.is_dir():  # a folder cannot be renamed onto another: step aside first
         aside = path.with_name(f".{path.name}.{os.getpid()}.old")
         path.rename(aside)
-        temporary.rename(path)
+        try:
+            temporary.rename(path)
+        except BaseException:
+            aside.rename(path)
+            raise
         remove(aside)
     else:
         temporary.replace(path)

@@ -41,6 +41,8 @@ def condition_column(obs: pd.DataFrame, key: str) -> pd.Series:
     """One column of ``obs``; a missing one is a DataError that lists the known ones."""
     if key not in obs:
         raise DataError(f"obs has no column {key!r}; {known(map(str, obs.columns), key)}")
+    if list(obs.columns).count(key) > 1:
+        raise DataError(f"obs has more than one column {key!r}; give each column its own name")
     return obs[key]
 
 
@@ -67,7 +69,10 @@ def _encode(values: pd.Series, attribute: Attribute) -> Tensor:
     missing = values.isna().to_numpy()
     refuse_missing(missing, attribute.key, attribute.missing, values.index)
     if not isinstance(attribute, CategoricalAttribute):
-        return torch.as_tensor(numeric(values, attribute.key), dtype=torch.float32)
+        numbers = numeric(values, attribute.key)
+        if np.isinf(numbers).any():
+            raise DataError(f"{attribute.key!r} holds an infinite value; a continuous condition must be finite")
+        return torch.as_tensor(numbers, dtype=torch.float32)
     names = values.astype(str).to_numpy()
     codes = pd.Index(attribute.categories).get_indexer(names)
     unknown = np.unique(names[(codes < 0) & ~missing])

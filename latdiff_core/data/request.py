@@ -17,6 +17,9 @@ from latdiff_core.data.observations import encode_obs
 from latdiff_core.errors import DataError, known
 from latdiff_core.schema import DataSchema
 
+LARGEST_LIBRARY = 10**9
+"""Above this, a gene's count might not fit into the int32 of the result."""
+
 
 @dataclass(frozen=True)
 class TrainingCells:
@@ -80,8 +83,8 @@ def requested_library(library: float | Sequence[float] | np.ndarray, n: int) -> 
     if np.ndim(library) > 0 and np.shape(library) != (n,):
         raise DataError(f"library has shape {np.shape(library)}; give one size, or one for each of the {n} cells")
     sizes = torch.as_tensor(np.full(n, library, dtype=np.float32))
-    if not bool((sizes.isfinite() & (sizes > 0)).all()):
-        raise DataError("library sizes must be finite and above 0")
+    if not bool(((sizes > 0) & (sizes <= LARGEST_LIBRARY)).all()):
+        raise DataError(f"library sizes must be above 0 and at most {LARGEST_LIBRARY:,}")
     return sizes
 
 

@@ -111,10 +111,14 @@ class LatentData(Dataset[LatentBatch]):
         return len(self.cells.loc)
 
     def __getitem__(self, cells: list[int]) -> LatentBatch:
-        index = torch.as_tensor(cells)
+        index = torch.as_tensor(cells, dtype=torch.int64)
         return LatentBatch(self.cells.loc[index], self.cells.scale[index], self.cells.conditions[index])
 
 
 def loader(data: Dataset[Batch], sampler: Sampler[list[int]]) -> DataLoader[Batch]:
-    """A loader whose sampler yields whole batches."""
-    return DataLoader(data, sampler=sampler, batch_size=None)
+    """A loader whose sampler yields whole batches.
+
+    It has a generator of its own: starting an epoch would otherwise draw from the global one, before or after that is
+    seeded for the epoch, and a resumed run would not repeat an uninterrupted one.
+    """
+    return DataLoader(data, sampler=sampler, batch_size=None, generator=torch.Generator())

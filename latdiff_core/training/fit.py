@@ -66,7 +66,7 @@ def fit_model(
 
     Raises
     ------
-    TrainingInterrupted
+    KeyboardInterrupt
         At Ctrl-C.
     """
     folder.mkdir(parents=True, exist_ok=True)

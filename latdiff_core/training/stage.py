@@ -13,7 +13,6 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveragi
 from torch.utils.data import DataLoader
 
 from latdiff_core.configs import TrainingConfig
-from latdiff_core.errors import TrainingInterrupted
 from latdiff_core.training.average import ExponentialAverage
 from latdiff_core.training.callbacks import History, SeedEpochs, StageProgress
 from latdiff_core.training.modules import Stage
@@ -39,7 +38,7 @@ def run_stage(
 
     Raises
     ------
-    TrainingInterrupted
+    KeyboardInterrupt
         At Ctrl-C; ``folder`` then holds the checkpoint of the last finished epoch.
     """
     last, best = folder / "last.ckpt", folder / "best.ckpt"
@@ -73,7 +72,7 @@ def run_stage(
             resume = str(last) if last.is_file() else None
             trainer.fit(stage, train, validation, ckpt_path=resume, weights_only=True)
         except SystemExit as error:  # what Lightning makes of Ctrl-C
-            raise TrainingInterrupted(f"{title} training was interrupted in epoch {trainer.current_epoch}") from error
+            raise KeyboardInterrupt(f"{title} training was interrupted in epoch {trainer.current_epoch}") from error
     chosen = best if validation is not None else last
     checkpoint = torch.load(chosen, weights_only=True, map_location="cpu")
     stage.load_state_dict(checkpoint["state_dict"])

@@ -1,0 +1,119 @@
+"""Generation: sampled counts, library sizes, seeds, blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from latdiff_core import LatentDiffusion
+from latdiff_core.errors import ConfigError
+from latdiff_core.generation import BLOCK
+
+ASKED = {"cell_type": "NK", "dose": 1.0}
+LONGER = {"training.diffusion": {"steps": 400, "checks": 4, "batch_size": 64, "learning_rate": 3e-3, "ema_decay": 0.9}}
+
+
+def dense(model: LatentDiffusion, n: int, conditions=ASKED, **options: object) -> np.ndarray:
+    return model.generate(n, conditions, **options).X.toarray()
+
+
+@pytest.fixture(scope="module")
+def trained_model(make_model, tiny_data) -> LatentDiffusion:
+    """Trained until the library sizes have been learned."""
+    return make_model(LONGER).fit(tiny_data, progress=False)
+
+
+def test_counts_are_sampled_around_the_expectations_with_their_variance_and_zeros(fitted_model):
+    """Mistake B12: generating expectations gives no exact zeros and a tenth of the variance."""
+    x, mu = dense(fitted_model, 2000).astype(float), dense(fitted_model, 2000, mean=True).astype(float)
+    theta = fitted_model.fitted.autoencoder.decoder.dispersion().exp().numpy()
+    z = (x - mu) / np.sqrt(mu + mu**2 / theta)
+    assert abs(z.mean()) < 4 / np.sqrt(z.size)
+    assert z.var() == pytest.approx(1.0, abs=0.08)
+    zeros = (theta / (theta + mu)) ** theta
+    assert (x == 0).mean() == pytest.approx(zeros.mean(), abs=0.01)
+    assert (x == 0).mean() > 0.05
+    assert (mu > 0).all()
+    assert (x == np.rint(x)).all()
+
+
+def test_expectations_are_labelled_as_such(fitted_model):
+    assert fitted_model.generate(2, ASKED).uns["latdiff"]["expression"] == "counts"
+    assert fitted_model.generate(2, ASKED, mean=True).uns["latdiff"]["expression"] == "mean"
+
+
+@pytest.mark.parametrize("cell_type", ["B", "NK", "T"])
+def test_library_sizes_are_those_of_the_asked_cells(trained_model, tiny_data, cell_type):
+    """Mistake B13: without a model of the library size every cell is off by a factor of thousands."""
+    real = np.asarray(tiny_data.X.sum(1)).ravel()[tiny_data.obs["cell_type"] == cell_type]
+    generated = dense(trained_model, 500, {"cell_type": cell_type}).sum(1)
+    assert np.median(generated) == pytest.approx(np.median(real), rel=0.2)
+    assert 0.5 < np.log(generated.clip(min=1)).std() / np.log(real).std() < 2
+
+
+def test_given_library_sizes_are_kept_cell_by_cell(fitted_model):
+    sizes = np.array([10.0, 1000.0, 200.0, 50_000.0])
+    np.testing.assert_allclose(dense(fitted_model, 4, library=sizes, mean=True).sum(1), sizes, rtol=1e-4)
+    np.testing.assert_allclose(dense(fitted_model, 300, library=1e6).sum(1).mean(), 1e6, rtol=0.15)
+
+
+def test_empirical_library_sizes_are_those_of_training_cells_with_the_same_conditions(make_model, tiny_data):
+    model = make_model({"diffusion.library": "empirical"}).fit(tiny_data, progress=False)
+    assert model.fitted.diffusion.dim == model.fitted.autoencoder.latent_dim
+    chosen = (tiny_data.obs["cell_type"] == "B") & (tiny_data.obs["dose"] == 10.0)
+    real = np.unique(np.asarray(tiny_data.X.sum(1)).ravel()[chosen])
+    generated = dense(model, 200, {"cell_type": "B", "dose": 10.0}, mean=True).sum(1)
+    assert set(np.rint(generated)) == set(real)
+    np.testing.assert_allclose(dense(model, 2, library=[7, 70], mean=True).sum(1), [7, 70], rtol=1e-4)
+
+
+@pytest.mark.parametrize("seed", [0, 7, -1, 2**40])
+def test_the_same_seed_gives_the_same_cells_and_another_seed_others(fitted_model, seed):
+    once = fitted_model.generate(40, {"cell_type": "T"}, seed=seed)
+    torch.manual_seed(99)
+    again = fitted_model.generate(40, {"cell_type": "T"}, seed=seed)
+    np.testing.assert_array_equal(once.X.toarray(), again.X.toarray())
+    assert once.obs.equals(again.obs)
+    other = fitted_model.generate(40, {"cell_type": "T"}, seed=seed + 1)
+    assert (once.X != other.X).nnz > 0
+    assert not once.obs["dose"].equals(other.obs["dose"])
+
+
+def test_more_than_a_block_of_cells_are_all_different_and_begin_alike(fitted_model):
+    n = BLOCK + 30
+    cells, first = dense(fitted_model, n, mean=True), dense(fitted_model, BLOCK, mean=True)
+    assert cells.shape == (n, 20)
+    np.testing.assert_allclose(cells[:BLOCK], first, rtol=1e-5)
+    assert len(np.unique(cells, axis=0)) == n
+    sizes = np.arange(1.0, n + 1)
+    np.testing.assert_allclose(dense(fitted_model, n, library=sizes, mean=True).sum(1), sizes, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["autoencoder.latent_dim", "training.seed", "diffusion.schedule", "diffusion.prediction",
+     "diffusion.denoiser.width"],
+)  # fmt: skip
+def test_what_training_has_fixed_cannot_be_overridden(fitted_model, path):
+    with pytest.raises(ConfigError, match=path):
+        fitted_model.generate(2, overrides={path: 3})
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{"diffusion.sampler.steps": 2}, {"diffusion.sampler": "ddim"}, {"diffusion.guidance.scale": 3.0}],
+)
+def test_sampler_and_guidance_can_be_overridden_for_one_call(trained_model, overrides):
+    before = dense(trained_model, 20, mean=True)
+    changed = trained_model.generate(20, ASKED, mean=True, overrides=overrides)
+    assert not np.allclose(changed.X.toarray(), before)
+    assert changed.uns["latdiff"]["config"] != trained_model.generate(1, ASKED).uns["latdiff"]["config"]
+    np.testing.assert_array_equal(dense(trained_model, 20, mean=True), before)
+
+
+def test_a_model_without_conditions_generates(make_model, tiny_data):
+    model = make_model(conditions=()).fit(tiny_data, progress=False)
+    cells = model.generate(12)
+    assert cells.shape == (12, 20)
+    assert list(cells.obs.columns) == []

@@ -1,0 +1,110 @@
+"""What may be asked of generation, and where the rest is drawn from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from latdiff_core.conditions import Conditions
+from latdiff_core.data import TrainingCells, requested_conditions, requested_library
+from latdiff_core.data.request import draw_matching
+from latdiff_core.errors import DataError
+from latdiff_core.schema import CategoricalAttribute, ContinuousAttribute, DataSchema
+
+SCHEMA = DataSchema(
+    genes=("a",),
+    attributes=(
+        CategoricalAttribute(key="cell_type", categories=("B", "T")),
+        CategoricalAttribute(key="donor", categories=("d1", "d2", "d3"), missing="allow"),
+        ContinuousAttribute(key="dose", mean=0.0, std=1.0, missing="allow"),
+    ),
+    log_library_mean=0.0, log_library_std=1.0, cells=4,
+)  # fmt: skip
+NAN = float("nan")
+TRAINING = TrainingCells(
+    Conditions(
+        (torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, -1]), torch.tensor([0.0, 1.0, 0.1, NAN])),
+        4,
+    ),
+    torch.tensor([10.0, 20.0, 30.0, 40.0]),
+)
+TRIPLES = {(0, 0, "0.0"), (0, 1, "1.0"), (1, 1, "0.1"), (1, -1, "nan")}
+
+
+def request(n, asked) -> Conditions:
+    return requested_conditions(n, asked, SCHEMA, TRAINING, torch.Generator().manual_seed(0))
+
+
+def rows(conditions: Conditions) -> set[tuple[int, int, str]]:
+    return {(t, d, f"{x:.1f}") for t, d, x in zip(*(v.tolist() for v in conditions.values), strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (None, TRIPLES),
+        ({}, TRIPLES),
+        ({"cell_type": "B"}, {t for t in TRIPLES if t[0] == 0}),
+        ({"donor": "d2"}, {t for t in TRIPLES if t[1] == 1}),
+        ({"donor": None}, {(1, -1, "nan")}),
+        ({"dose": 0.1}, {(1, 1, "0.1")}),
+        ({"dose": NAN, "cell_type": "T"}, {(1, -1, "nan")}),
+    ],
+)
+def test_what_is_not_asked_for_comes_jointly_from_training_cells_that_agree(asked, expected):
+    assert rows(request(200, asked)) == expected
+
+
+def test_matching_cells_are_drawn_uniformly():
+    drawn = draw_matching({0: torch.zeros(4000, dtype=torch.int64)}, TRAINING, 4000, torch.Generator().manual_seed(0))
+    share = torch.bincount(drawn, minlength=4) / 4000
+    torch.testing.assert_close(share, torch.tensor([0.5, 0.5, 0.0, 0.0]), atol=0.04, rtol=0)
+
+
+def test_a_table_is_completed_row_by_row():
+    asked = request(None, pd.DataFrame({"cell_type": ["B", "T"] * 50}, index=range(100, 200)))
+    assert asked.values[0].tolist() == [0, 1] * 50
+    assert rows(asked) == TRIPLES
+
+
+def test_conditions_never_seen_together_are_drawn_from_all_cells_with_a_warning():
+    with pytest.warns(UserWarning, match="no training cell has the conditions asked for"):
+        asked = request(100, {"cell_type": "B", "donor": "d3"})
+    assert set(asked.values[0].tolist()) == {0}
+    assert {f"{x:.1f}" for x in asked.values[2].tolist()} == {"0.0", "1.0", "0.1", "nan"}
+
+
+@pytest.mark.parametrize(
+    ("n", "asked", "message"),
+    [
+        (0, None, "number of cells is 0; give at least 1"),
+        (-3, {"cell_type": "B"}, "number of cells is -3"),
+        (None, {"cell_type": "B"}, "number of cells is None"),
+        (2, {"celltype": "B"}, "no condition 'celltype'; did you mean 'cell_type'"),
+        (2, {"cell_type": "NK"}, "'cell_type' has no value 'NK'; known: B, T"),
+        (2, {"cell_type": ["B", "T"]}, "give a table"),
+        (2, {"cell_type": None}, "no value of 'cell_type'"),
+        (2, {"dose": "high"}, "needs numbers"),
+        (2, {"dose": np.inf}, "finite"),
+        (3, pd.DataFrame({"cell_type": ["B", "T"]}), "3 cells were asked for, and the table of conditions has 2 rows"),
+        (None, pd.DataFrame({"cell_type": []}), "has no rows"),
+        (None, pd.DataFrame({"cell_type": ["B", "X"]}), "has no value 'X'"),
+    ],
+)
+def test_a_request_that_cannot_be_met_says_why(n, asked, message):
+    with pytest.raises(DataError, match=message):
+        request(n, asked)
+
+
+def test_a_single_library_size_serves_all_cells_and_several_stay_in_order():
+    assert requested_library(500, 3).tolist() == [500.0] * 3
+    assert requested_library(np.array([3, 1, 2]), 3).tolist() == [3.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("library", [0, -5.0, NAN, np.inf, 1e12, [1.0, 2.0], [[1.0], [2.0], [3.0]], [1.0, 0.0, 2.0]])
+def test_impossible_library_sizes_are_refused(library):
+    """A size of 1e12 has no place in integer counts of 32 bits: they would come back negative."""
+    with pytest.raises(DataError, match="library"):
+        requested_library(library, 3)
