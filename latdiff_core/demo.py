@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latdiff_core.configs import Overrides
 from latdiff_core.data import demo_data, refuse_existing, stratified_split, write_anndata
 from latdiff_core.evaluation import compare, overview_figure
 from latdiff_core.model import LatentDiffusion
@@ -33,7 +34,13 @@ class DemoResult:
     folder: Path
 
 
-def run_demo(folder: Path, seed: int = 0, overwrite: bool = False, progress: bool = True) -> DemoResult:
+def run_demo(
+    folder: Path,
+    seed: int = 0,
+    overrides: Overrides | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> DemoResult:
     """Fit on 70 % of 700 PBMCs, generate as many cells of each type as were held out, compare.
 
     Raises
@@ -45,7 +52,7 @@ def run_demo(folder: Path, seed: int = 0, overwrite: bool = False, progress: boo
     cells = demo_data()
     train_index, test_index = stratified_split(cells.obs["cell_type"].astype(str).to_numpy(), HELD_OUT, seed)
     train, held_out = cells[train_index].copy(), cells[test_index].copy()
-    model = LatentDiffusion.from_recipe("default", ["cell_type"], {"training.seed": seed})
+    model = LatentDiffusion.from_recipe("default", ["cell_type"], {"training.seed": seed, **(overrides or {})})
     model.fit(train, progress=progress)
     synthetic = model.generate(conditions=held_out.obs[["cell_type"]], seed=seed, progress=progress)
     table = compare(held_out, synthetic, train, seed=seed)

@@ -62,6 +62,12 @@ def make_model() -> Callable[..., LatentDiffusion]:
 
 
 @pytest.fixture
+def tiny_overrides() -> dict[str, Any]:
+    """What makes a recipe train in a second."""
+    return deepcopy(TINY)
+
+
+@pytest.fixture
 def tiny_model(make_model) -> LatentDiffusion:
     """An unfitted model on cell type and dose."""
     return make_model()

@@ -29,14 +29,16 @@ Seed = Annotated[int, typer.Option(help="The same seed gives the same cells.")]
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
     seed: Seed = 0,
+    set_: Sets = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Fit, generate and compare on real cells that ship with an installed package."""
     from latdiff_core.cli.output import print_comparison
+    from latdiff_core.configs import parse_override
     from latdiff_core.demo import run_demo
 
     typer.echo("700 PBMCs x 765 genes (Zheng et al. 2017); 30 % of every cell type are held out.")
-    result = run_demo(out, seed=seed, overwrite=overwrite)
+    result = run_demo(out, seed, dict(map(parse_override, set_ or [])), overwrite)
     print_comparison(result.table)
     typer.echo(f"Look at {out / 'overview.png'}; the generated cells are in {out / 'synthetic.h5ad'}.")
     typer.echo(f'More cells: latdiff generate {out / "run"} -n 1000 --where cell_type="CD19+ B" --out b_cells.h5ad')

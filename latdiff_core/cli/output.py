@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,10 +29,10 @@ def print_comparison(table: pd.DataFrame) -> None:
 
 def print_plugins(plugins: Sequence[PluginReport]) -> None:
     """Print what is installed."""
-    view = Table("plugin", "distribution", "version", "brings")
+    view = Table("plugin", "distribution", "version", Column("brings", overflow="fold"))
     for plugin in plugins:
-        brought = [*plugin.kinds, *(f"recipe: {name}" for name in plugin.recipes)]
-        text = f"[red]failed: {plugin.error}[/]" if plugin.error else "\n".join(brought)
+        brought = sorted([*plugin.kinds, *(f"recipe: {name}" for name in plugin.recipes)])
+        text = Text(f"failed: {plugin.error}", "red") if plugin.error else "\n".join(brought)
         view.add_row(plugin.name, plugin.distribution, plugin.version, text, end_section=True)
     Console().print(view)
 

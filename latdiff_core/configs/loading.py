@@ -97,7 +97,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 def config_schema() -> dict[str, Any]:
     """JSON Schema of a model config over everything installed, for editors."""
     schema = ModelConfig.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "latdiff model", **schema}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "latdiff model"}
 
 
 def _index(node: Any, key: str, dotted: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 BANDWIDTHS = (0.5, 1.0, 2.0)
@@ -9,7 +11,9 @@ BANDWIDTHS = (0.5, 1.0, 2.0)
 
 def wasserstein2(a: np.ndarray, b: np.ndarray) -> float:
     """Exact 2-Wasserstein distance between two point sets (n, dim) of equal weight, by optimal transport."""
-    import ot
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # POT's docstrings have escapes that a first import complains about
+        import ot
 
     weights = [np.full(len(x), 1 / len(x)) for x in (a, b)]
     return float(np.sqrt(max(0.0, ot.emd2(*weights, squared_distances(a, b), numItermax=1_000_000))))

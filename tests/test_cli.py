@@ -1,0 +1,200 @@
+"""The command line, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from latdiff_core.cli import main
+
+SETS = [
+    "autoencoder.latent_dim=4",
+    "autoencoder.encoder={kind: mlp, hidden: [16]}",
+    "autoencoder.decoder={kind: negative_binomial, hidden: [16]}",
+    "diffusion.denoiser={kind: dit, width: 16, depth: 1, heads: 2, token_dim: 2}",
+    "diffusion.sampler.steps=4",
+    "training.accelerator=cpu",
+    "training.autoencoder={epochs: 3, batch_size: 32}",
+    "training.diffusion={steps: 12, checks: 3, batch_size: 32}",
+]
+TINY_FIT = [part for text in SETS for part in ("--set", text)]
+
+
+@pytest.fixture
+def latdiff(monkeypatch, capsys):
+    """Runs a command; gives its exit status, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["latdiff", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def data_file(tiny_data, tmp_path) -> Path:
+    path = tmp_path / "data.h5ad"
+    tiny_data.write_h5ad(path)
+    return path
+
+
+@pytest.fixture
+def run_folder(fitted_model, tmp_path) -> Path:
+    fitted_model.save(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_from_a_file_of_counts_to_a_file_of_cells(latdiff, data_file, tmp_path):
+    run, out = tmp_path / "run", tmp_path / "cells.h5ad"
+    code, text, _ = latdiff(
+        "fit", data_file, "--condition", "cell_type", "--condition", "dose:continuous", "--out", run, *TINY_FIT
+    )
+    assert code == 0
+    assert "cell_type: B, NK, T" in text
+    assert not run.with_name("run.checkpoints").exists()
+    code, text, _ = latdiff("generate", run, "-n", 7, "--where", "cell_type=NK", "--where", "dose=1.5", "--out", out)
+    assert code == 0
+    cells = anndata.read_h5ad(out)
+    assert cells.shape == (7, 20)
+    assert set(cells.obs["cell_type"]) == {"NK"}
+    assert set(cells.obs["dose"]) == {1.5}
+    assert yaml.safe_load(cells.uns["latdiff"]["config"])["autoencoder"]["latent_dim"] == 4
+
+
+def test_a_table_library_and_sampler_can_be_asked_for(latdiff, run_folder, tmp_path):
+    table = tmp_path / "asked.csv"
+    pd.DataFrame({"cell_type": ["B", "T", "T"]}).to_csv(table, index=False)
+    out = tmp_path / "cells.h5ad"
+    asked = ("--table", table, "--library", 5000, "--set", "diffusion.sampler.steps=2")
+    code, _, _ = latdiff("generate", run_folder, *asked, "--out", out)
+    cells = anndata.read_h5ad(out)
+    assert code == 0
+    assert list(cells.obs["cell_type"]) == ["B", "T", "T"]
+    assert np.all(np.abs(np.asarray(cells.X.sum(1)) / 5000 - 1) < 0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-n", "5", "--where", "cell_type=Treg"], "'cell_type' has no value 'Treg'; known: B, NK, T"),
+        (["-n", "5", "--where", "donor=1"], "no condition 'donor'; known: cell_type, dose"),
+        (["-n", "5", "--where", "cell_type"], "write it as key=value"),
+        (["-n", "0"], "give at least 1"),
+        (["-n", "5", "--set", "autoencoder.latent_dim=3"], "fixed once a model is trained"),
+        (["--table", "missing.csv"], "missing.csv does not exist"),
+    ],
+)
+def test_an_impossible_request_is_explained_and_writes_nothing(latdiff, run_folder, tmp_path, arguments, message):
+    out = tmp_path / "cells.h5ad"
+    code, _, err = latdiff("generate", run_folder, *arguments, "--out", out)
+    assert code == 1
+    assert message in err
+    assert "Traceback" not in err
+    assert not out.exists()
+
+
+def test_existing_output_is_kept_unless_told(latdiff, data_file, run_folder, tmp_path):
+    out = tmp_path / "cells.h5ad"
+    out.write_text("precious")
+    code, _, err = latdiff("generate", run_folder, "-n", 3, "--out", out)
+    assert (code, out.read_text()) == (1, "precious")
+    assert "--overwrite" in err
+    assert latdiff("fit", data_file, "--out", run_folder, *TINY_FIT)[0] == 1
+    assert latdiff("generate", run_folder, "-n", 3, "--out", out, "--overwrite")[0] == 0
+    assert anndata.read_h5ad(out).n_obs == 3
+
+
+def test_evaluate_prints_each_figure_beside_its_floor(latdiff, data_file):
+    code, text, _ = latdiff("evaluate", data_file, data_file, "--reference", data_file)
+    assert code == 0
+    assert "2-Wasserstein" in text
+    assert "real" in text
+
+
+def test_what_is_installed_is_listed(latdiff):
+    code, text, _ = latdiff("plugins")
+    assert code == 0
+    for name in ("latdiff-counts", "decoder: negative_binomial", "denoiser: dit", "recipe: default"):
+        assert name in text
+    code, text, _ = latdiff("recipes")
+    assert "foundations" in text
+    assert latdiff("recipes", "nope")[0] == 1
+
+
+def test_a_printed_recipe_is_a_valid_config(latdiff, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(latdiff("recipes", "default")[1])
+    code, text, _ = latdiff("check", path)
+    assert code == 0
+    assert "valid" in text
+
+
+def test_check_shows_every_problem_with_its_path(latdiff, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(latdiff("recipes", "default")[1])
+    code, _, err = latdiff(
+        "check", path, "--set", "diffusion.denoiser.heds=3", "--set", "autoencoder.encoder.kind=mlpp"
+    )
+    assert code == 1
+    assert "diffusion -> denoiser -> heds: there is no such field; did you mean 'heads'?" in err
+    assert "autoencoder -> encoder: no encoder is called 'mlpp'; did you mean 'mlp'?" in err
+    code, _, err = latdiff("check", path, "--set", "diffusion.prediction=epsilon")
+    assert code == 1
+    assert "diffusion -> prediction" in err
+
+
+def test_schema_is_json_with_every_kind(latdiff):
+    code, text, _ = latdiff("schema")
+    assert code == 0
+    assert "negative_binomial" in json.dumps(json.loads(text))
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_resuming_finishes(data_file, tmp_path):
+    """A real process, a real signal: the message says how to go on, and going on gives the run folder."""
+    run, checkpoints = tmp_path / "run", tmp_path / "run.checkpoints"
+    epochs = ["--set", "training.autoencoder.epochs=100"]
+    command = [sys.executable, "-m", "latdiff_core.cli", "fit", str(data_file), "--out", str(run), *TINY_FIT, *epochs]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    deadline = time.monotonic() + 120
+    while not (checkpoints / "autoencoder" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "--resume" in err
+    assert str(checkpoints) in err
+    assert not run.exists()
+    finished = subprocess.run([*command, "--resume"], capture_output=True, text=True, env=environment, timeout=120)
+    assert finished.returncode == 0, finished.stderr
+    assert (run / "manifest.json").exists()
+    assert not checkpoints.exists()
+
+
+def test_help_needs_no_heavy_import():
+    """Help, completion and errors of usage must not wait for torch."""
+    code = """
+import sys
+from latdiff_core.cli import main
+sys.argv = ["latdiff", "--help"]
+try:
+    main()
+except SystemExit:
+    assert "torch" not in sys.modules
+"""
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
