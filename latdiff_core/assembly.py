@@ -74,9 +74,7 @@ def check_assembly(config: ModelConfig) -> None:
         With the path of the part to change.
     """
     attributes = tuple(CategoricalAttribute(key=c.key, categories=("a", "b")) for c in config.data.conditions)
-    schema = DataSchema(
-        genes=("a", "b", "c", "d"), attributes=attributes, log_library_mean=0.0, log_library_std=1.0, cells=1
-    )
+    schema = DataSchema(genes=("a", "b", "c", "d"), attributes=attributes, cells=1)
     with torch.random.fork_rng(devices=[]):  # the user's random state stays as it is
         build_autoencoder(config, schema)
         build_diffusion(config, schema)

@@ -143,7 +143,7 @@ class LatentDiffusion:
         check_assembly(self.config)
         cells = read_anndata(adata)
         counts = raw_counts(cells, self.config.data.layer)
-        schema = build_schema(cells, counts, self.config.data)
+        schema = build_schema(cells, self.config.data)
         conditions = encode_obs(cells.obs, schema.attributes)
         library = torch.as_tensor(np.asarray(counts.sum(1)).ravel(), dtype=torch.float32)
         training_cells = TrainingCells(conditions, library)

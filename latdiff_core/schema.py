@@ -1,4 +1,4 @@
-"""What a model knows about the data it was trained on: genes, condition values, library sizes."""
+"""What a model knows about the data it was trained on: genes and condition values."""
 
 from __future__ import annotations
 
@@ -45,9 +45,5 @@ class DataSchema(Config):
     """Modelled genes, in the order of the decoder's outputs."""
     attributes: tuple[Attribute, ...]
     """Condition attributes, in the order of the condition tokens."""
-    log_library_mean: float
-    """Mean of the log library size over the training cells."""
-    log_library_std: float
-    """Its standard deviation."""
     cells: int
     """Number of cells the model was fitted on."""

@@ -21,14 +21,14 @@ COUNTS = torch.randint(0, 9, (6, 5), generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture
 def autoencoder(make_model) -> CountAutoencoder:
-    schema = DataSchema(genes=tuple("abcde"), attributes=(), log_library_mean=0.0, log_library_std=1.0, cells=1)
+    schema = DataSchema(genes=tuple("abcde"), attributes=(), cells=1)
     torch.manual_seed(0)
     return build_autoencoder(make_model().config, schema).eval()
 
 
 @pytest.mark.parametrize("decoder", ["negative_binomial", "zero_inflated_negative_binomial"])
 def test_the_bound_is_the_likelihood_plus_the_weighted_kl(make_model, decoder):
-    schema = DataSchema(genes=tuple("abcde"), attributes=(), log_library_mean=0.0, log_library_std=1.0, cells=1)
+    schema = DataSchema(genes=tuple("abcde"), attributes=(), cells=1)
     autoencoder = build_autoencoder(make_model({"autoencoder.decoder": decoder}).config, schema).eval()
     batch = CountBatch.from_dense(COUNTS)
     torch.manual_seed(1)

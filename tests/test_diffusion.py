@@ -27,7 +27,7 @@ def schema() -> DataSchema:
         CategoricalAttribute(key="cell_type", categories=("B", "T")),
         ContinuousAttribute(key="dose", mean=0.0, std=1.0),
     )
-    return DataSchema(genes=("a", "b"), attributes=attributes, log_library_mean=0.0, log_library_std=1.0, cells=1)
+    return DataSchema(genes=("a", "b"), attributes=attributes, cells=1)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ SCHEMA = DataSchema(
         CategoricalAttribute(key="donor", categories=("d1", "d2", "d3"), missing="allow"),
         ContinuousAttribute(key="dose", mean=0.0, std=1.0, missing="allow"),
     ),
-    log_library_mean=0.0, log_library_std=1.0, cells=4,
+    cells=4,
 )  # fmt: skip
 NAN = float("nan")
 TRAINING = TrainingCells(

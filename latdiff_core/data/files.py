@@ -80,7 +80,7 @@ def replace(temporary: Path, path: Path) -> None:
 
 def remove(path: Path) -> None:
     """Remove a file or a folder if it is there."""
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

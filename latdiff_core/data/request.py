@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,7 @@ def _table(n: int | None, asked: Mapping[str, Any] | pd.DataFrame | None) -> pd.
         if len(asked) == 0:
             raise DataError("the table of conditions has no rows")
         return asked.reset_index(drop=True)
-    if n is None or n < 1:
+    if not isinstance(n, Integral) or n < 1:
         raise DataError(f"the number of cells is {n}; give at least 1, or a table of conditions with one row per cell")
     if any(np.ndim(value) > 0 for value in (asked or {}).values()):
         raise DataError("a setting holds one value per condition; give a table (DataFrame) for one row per cell")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from latdiff_core.configs import CategoricalConfig, ConditionConfig, DataConfig
 from latdiff_core.data.observations import condition_column, numeric, refuse_missing
@@ -17,14 +16,11 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def build_schema(adata: AnnData, counts: sparse.csr_matrix, config: DataConfig) -> DataSchema:
-    """Genes, condition values and library-size statistics of the training data."""
-    log_library = np.log(np.asarray(counts.sum(1)).ravel())
+def build_schema(adata: AnnData, config: DataConfig) -> DataSchema:
+    """Genes and condition values of the training data."""
     return DataSchema(
         genes=tuple(map(str, adata.var_names)),
         attributes=tuple(_attribute(adata.obs, condition) for condition in config.conditions),
-        log_library_mean=float(log_library.mean()),
-        log_library_std=float(log_library.std()) or 1.0,
         cells=adata.n_obs,
     )
 

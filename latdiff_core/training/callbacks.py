@@ -43,6 +43,9 @@ class SeedEpochs(Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         torch.manual_seed(self.seed + 1_000_003 * (trainer.current_epoch + 1))
 
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        torch.manual_seed(self.seed)  # the same noise at every epoch, so that their losses compare
+
 
 class StageProgress(Callback):
     """One bar over all steps of a stage, with the newest held-out loss."""

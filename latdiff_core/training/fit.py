@@ -32,6 +32,7 @@ ENCODING_BATCH = 512
 ACTIVE_VARIANCE = 0.01
 """A latent dimension is active if the variance of its posterior means exceeds this (Burda et al. 2016,
 arXiv:1509.00519, section 5.2)."""
+SMALLEST_STD = 1e-3
 
 
 @dataclass(frozen=True)
@@ -115,12 +116,13 @@ def encode_cells(
 def standardise(diffusion: Diffusion, latents: LatentBatch, train: np.ndarray) -> None:
     """Set the standardisation to the total posterior statistics: variance of the means plus mean of the variances.
 
-    A dead dimension, whose means do not vary, so keeps a standard deviation near 1 instead of blowing up.
+    A dead dimension, whose means do not vary, so keeps a standard deviation near 1 instead of blowing up; library
+    sizes that are all equal stay so.
     """
     loc, scale = latents.loc[train], latents.scale[train]
     diffusion.standardiser.mean.copy_(loc.mean(0))
     total = loc.var(0, correction=0) + scale.square().mean(0)
-    diffusion.standardiser.std.copy_(torch.where(total > 0, total, 1.0).sqrt())
+    diffusion.standardiser.std.copy_(total.sqrt().clamp(min=SMALLEST_STD))
 
 
 def report_activity(loc: Tensor) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +53,10 @@ def run_stage(
     if validation is not None:
         callbacks.append(_checkpoint(folder, "best", monitor="val_loss"))
     callbacks.append(_checkpoint(folder, "last", monitor=None))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet_lightning():
         # Lightning's advice on workers, loggers and schedulers is addressed to authors of training scripts.
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         trainer = pl.Trainer(
             accelerator=config.accelerator,
             devices=1,
@@ -78,6 +79,18 @@ def run_stage(
     stage.load_state_dict(checkpoint["state_dict"])
     stage.model.eval().requires_grad_(False)
     return history.rows
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Without its lines on devices and tips."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _checkpoint(folder: Path, name: str, monitor: str | None) -> ModelCheckpoint:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -25,9 +25,15 @@ class CountNetworkConfig(Config):
     dispersion_rate: PositiveFloat = 10.0
     """How many times faster than the network the dispersion learns."""
 
-    def network_fields(self) -> dict[str, Any]:
-        """The shared fields, as the decoders' keyword arguments."""
-        return {"hidden": self.hidden, "dropout": self.dropout, "dispersion_rate": self.dispersion_rate}
+    def build_network(self, genes: int, latent_dim: int, statistics: GeneStatistics | None) -> CountNetwork:
+        """Make the network to the means."""
+        return CountNetwork(
+            genes=genes, latent_dim=latent_dim, hidden=self.hidden, dropout=self.dropout, statistics=statistics
+        )
+
+    def build_dispersion(self, genes: int, statistics: GeneStatistics | None) -> GeneDispersion:
+        """Make the dispersions."""
+        return GeneDispersion(genes=genes, rate=self.dispersion_rate, statistics=statistics)
 
 
 class CountNetwork(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -59,21 +58,10 @@ class NegativeBinomial(CountDistribution):
 class NegativeBinomialDecoder(Decoder):
     """A mirrored MLP to the mean of each gene, with one dispersion per gene."""
 
-    def __init__(
-        self,
-        *,
-        genes: int,
-        latent_dim: int,
-        hidden: Sequence[int],
-        dropout: float,
-        dispersion_rate: float,
-        statistics: GeneStatistics | None = None,
-    ) -> None:
+    def __init__(self, network: CountNetwork, dispersion: GeneDispersion) -> None:
         super().__init__()
-        self.network = CountNetwork(
-            genes=genes, latent_dim=latent_dim, hidden=hidden, dropout=dropout, statistics=statistics
-        )
-        self.dispersion = GeneDispersion(genes=genes, rate=dispersion_rate, statistics=statistics)
+        self.network = network
+        self.dispersion = dispersion
 
     def forward(self, z: Tensor, library: Tensor) -> NegativeBinomial:
         log_mu, _ = self.network(z, library)
@@ -86,6 +74,5 @@ class NegativeBinomialDecoderConfig(CountNetworkConfig, DecoderConfig):
     kind: Literal["negative_binomial"] = "negative_binomial"
 
     def build(self, *, genes: int, latent_dim: int, statistics: GeneStatistics | None) -> NegativeBinomialDecoder:
-        return NegativeBinomialDecoder(
-            genes=genes, latent_dim=latent_dim, statistics=statistics, **self.network_fields()
-        )
+        network = self.build_network(genes, latent_dim, statistics)
+        return NegativeBinomialDecoder(network, self.build_dispersion(genes, statistics))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -80,22 +79,11 @@ class ZeroInflatedNegativeBinomial(CountDistribution):
 class ZeroInflatedNegativeBinomialDecoder(Decoder):
     """A mirrored MLP to mean and zero inflation of each gene and cell, with one dispersion per gene."""
 
-    def __init__(
-        self,
-        *,
-        genes: int,
-        latent_dim: int,
-        hidden: Sequence[int],
-        dropout: float,
-        dispersion_rate: float,
-        statistics: GeneStatistics | None = None,
-    ) -> None:
+    def __init__(self, network: CountNetwork, dispersion: GeneDispersion) -> None:
         super().__init__()
-        self.network = CountNetwork(
-            genes=genes, latent_dim=latent_dim, hidden=hidden, dropout=dropout, statistics=statistics
-        )
-        self.dispersion = GeneDispersion(genes=genes, rate=dispersion_rate, statistics=statistics)
-        self.zi_logits = nn.Linear(hidden[-1], genes)
+        self.network = network
+        self.dispersion = dispersion
+        self.zi_logits = nn.Linear(network.logits.in_features, network.logits.out_features)
         nn.init.zeros_(self.zi_logits.weight)
         nn.init.constant_(self.zi_logits.bias, INITIAL_ZI_LOGIT)
 
@@ -112,6 +100,5 @@ class ZeroInflatedNegativeBinomialDecoderConfig(CountNetworkConfig, DecoderConfi
     def build(
         self, *, genes: int, latent_dim: int, statistics: GeneStatistics | None
     ) -> ZeroInflatedNegativeBinomialDecoder:
-        return ZeroInflatedNegativeBinomialDecoder(
-            genes=genes, latent_dim=latent_dim, statistics=statistics, **self.network_fields()
-        )
+        network = self.build_network(genes, latent_dim, statistics)
+        return ZeroInflatedNegativeBinomialDecoder(network, self.build_dispersion(genes, statistics))

@@ -19,8 +19,6 @@ def _schema(genes: int) -> DataSchema:
     return DataSchema(
         genes=tuple(f"g{i}" for i in range(genes)),
         attributes=(CategoricalAttribute(key="cell_type", categories=("B", "T")),),
-        log_library_mean=8.0,
-        log_library_std=0.5,
         cells=100,
     )
 

@@ -41,8 +41,6 @@ def trained():
     schema = DataSchema(
         genes=("g",),
         attributes=(CategoricalAttribute(key="type", categories=("a", "b", "c")),),
-        log_library_mean=0.0,
-        log_library_std=1.0,
         cells=CELLS,
     )
     diffusion = build_diffusion(recipe_config("default", ["type"], TINY), schema)
