@@ -75,11 +75,13 @@ def save_run(path: Path, config: ModelConfig, fitted: FittedModel, overwrite: bo
     remove(temporary)
     temporary.mkdir()
     try:
-        (temporary / CONFIG).write_text(dump_config(config))
-        (temporary / SCHEMA).write_text(fitted.schema.model_dump_json(indent=1))
+        (temporary / CONFIG).write_text(dump_config(config), encoding="utf-8")
+        (temporary / SCHEMA).write_text(fitted.schema.model_dump_json(indent=1), encoding="utf-8")
         save_file(fitted.autoencoder.state_dict(), temporary / AUTOENCODER)
         save_file(fitted.diffusion.state_dict(), temporary / DIFFUSION)
         save_file(fitted.training_cells.to_tensors(), temporary / TRAINING_CELLS)
+        for name in (AUTOENCODER, DIFFUSION, TRAINING_CELLS):  # safetensors makes its files private
+            (temporary / name).chmod((temporary / CONFIG).stat().st_mode)
         _write_metrics(temporary / METRICS, fitted.history)
         files = {file.name: _digest(file) for file in sorted(temporary.iterdir())}
         manifest = {"format": FORMAT, **fitted.provenance, "files": files}
@@ -112,9 +114,9 @@ def load_run(path: Path) -> tuple[ModelConfig, FittedModel]:
             raise RunFolderError(f"{path} is incomplete: {name} is missing; copy the folder again, or fit again")
         if _digest(path / name) != digest:
             raise RunFolderError(f"{path / name} is damaged or was edited; copy the folder again, or fit again")
-    config = load_config(yaml.safe_load((path / CONFIG).read_text()))
+    config = load_config(yaml.safe_load((path / CONFIG).read_text(encoding="utf-8")))
     try:
-        schema = DataSchema.model_validate_json((path / SCHEMA).read_text())
+        schema = DataSchema.model_validate_json((path / SCHEMA).read_text(encoding="utf-8"))
     except ValidationError as error:
         raise RunFolderError(f"{path / SCHEMA} does not describe a data set: {error}") from None
     with torch.random.fork_rng(devices=[]):  # the user's random state stays as it is
@@ -160,7 +162,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not (path / MANIFEST).is_file():
         raise RunFolderError(f"{path} is not a run folder, or an incomplete one: it has no {MANIFEST}")
     try:
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
+        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         found = int(manifest["format"])
         files = {} if found > FORMAT else dict(manifest["files"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:

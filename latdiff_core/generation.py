@@ -13,9 +13,12 @@ from latdiff_core.autoencoder import CountAutoencoder
 from latdiff_core.conditions import Conditions
 from latdiff_core.data.request import TrainingCells, draw_matching
 from latdiff_core.diffusion import Diffusion
+from latdiff_core.errors import LatdiffError
 
 BLOCK = 512
 """Cells that are generated together; each block has its own seed."""
+CONDITIONS_STREAM = 2**32 - 1
+"""Number of the seed that conditions are drawn with: that of a block which no request reaches."""
 
 
 def generate_counts(
@@ -60,6 +63,25 @@ def block_seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed % 2**64, number]).generate_state(1, np.uint64)[0] >> 1)
 
 
+def _library_sizes(log_library: Tensor, training: Tensor) -> Tensor:
+    """Generated library sizes (batch,), kept within e-fold of the training cells' smallest and largest.
+
+    Raises
+    ------
+    LatdiffError
+        If a tenth of them or more lie outside: the diffusion then is no model of these cells.
+    """
+    low, high = float(training.min().log()) - 1, float(training.max().log()) + 1
+    outside = ~((log_library >= low) & (log_library <= high))  # NaN lies outside too
+    if int(outside.sum()) > max(1, len(outside) // 10):
+        raise LatdiffError(
+            f"{int(outside.sum())} of {len(outside)} generated library sizes are far outside those of the training "
+            "cells: the diffusion is trained too little, or the guidance is too strong; raise "
+            "training.diffusion.steps, lower diffusion.guidance.scale, or give library sizes"
+        )
+    return log_library.nan_to_num(low).clamp(low, high).exp()
+
+
 def _sample_latents(
     autoencoder: CountAutoencoder,
     diffusion: Diffusion,
@@ -70,10 +92,12 @@ def _sample_latents(
 ) -> tuple[Tensor, Tensor]:
     """Latents (batch, latent) and library sizes (batch,)."""
     x = diffusion.sample(conditions, generator)
+    if not bool(x.isfinite().all()):
+        raise LatdiffError("sampling diverged; raise the sampler's steps, lower the guidance scale, or train longer")
     z = x[:, : autoencoder.latent_dim]
-    if diffusion.dim > autoencoder.latent_dim:  # the last dimension is the log library size
-        return z, x[:, -1].exp()
     if library_given:
         return z, torch.ones(len(z))
+    if diffusion.dim > autoencoder.latent_dim:  # the last dimension is the log library size
+        return z, _library_sizes(x[:, -1], training.library)
     cells = draw_matching(dict(enumerate(conditions.values)), training, len(conditions), generator)
     return z, training.library[cells].to(z)

@@ -37,7 +37,7 @@ from latdiff_core.data import (
 )
 from latdiff_core.data.fingerprint import fingerprint
 from latdiff_core.errors import ConfigError, LatdiffError, TrainingInterrupted
-from latdiff_core.generation import block_seed, generate_counts
+from latdiff_core.generation import CONDITIONS_STREAM, block_seed, generate_counts
 from latdiff_core.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ class LatentDiffusion:
             with torch.random.fork_rng(devices=[]):  # the user's random state stays as it is
                 diffusion = build_diffusion(config, fitted.schema)
             diffusion.load_state_dict(fitted.diffusion.state_dict())
-        generator = torch.Generator().manual_seed(block_seed(seed, -1 % 2**32))
+        generator = torch.Generator().manual_seed(block_seed(seed, CONDITIONS_STREAM))
         asked = requested_conditions(n, conditions, fitted.schema, fitted.training_cells, generator)
         sizes = None if library is None else requested_library(library, len(asked))
         with progress_bar("generating", len(asked), progress) as advance:

@@ -88,7 +88,7 @@ class Registry:
             version = entry.dist.version if entry.dist else ""
             try:
                 self.register(entry.load(), entry.name, distribution, version)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 message = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
                 self.plugins.append(PluginReport(entry.name, distribution, version, error=message))
 

@@ -194,3 +194,7 @@ def test_an_unfitted_model_says_what_to_do(tiny_model, tmp_path):
         with pytest.raises(LatdiffError, match="not fitted; call fit"):
             use()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_whoever_may_read_the_config_may_read_the_weights(run):
+    assert len({file.stat().st_mode for file in run.iterdir()}) == 1

@@ -93,7 +93,7 @@ def test_a_table_library_and_sampler_can_be_asked_for(latdiff, run_folder, tmp_p
         (["-n", "5", "--where", "cell_type=Treg"], "'cell_type' has no value 'Treg'; known: B, NK, T"),
         (["-n", "5", "--where", "donor=1"], "no condition 'donor'; known: cell_type, dose"),
         (["-n", "5", "--where", "cell_type"], "write it as key=value"),
-        (["-n", "0"], "give at least 1"),
+        (["-n", "0"], "give a whole number of at least 1"),
         (["-n", "5", "--set", "autoencoder.latent_dim=3"], "fixed once a model is trained"),
         (["--table", "missing.csv"], "missing.csv does not exist"),
     ],
@@ -198,3 +198,66 @@ except SystemExit:
 """
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
+
+
+def test_a_table_keeps_categories_as_their_text(latdiff, make_model, tiny_data, tmp_path):
+    data = tiny_data.copy()
+    data.obs["cell_type"] = data.obs["cell_type"].cat.rename_categories({"B": "001", "T": "NA"})
+    make_model(conditions=["cell_type"]).fit(data, progress=False).save(tmp_path / "run")
+    (tmp_path / "asked.csv").write_text("cell_type\n001\nNA\n")
+    out = tmp_path / "cells.h5ad"
+    assert latdiff("generate", tmp_path / "run", "--table", tmp_path / "asked.csv", "--out", out)[0] == 0
+    assert list(anndata.read_h5ad(out).obs["cell_type"]) == ["001", "NA"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"a,b\n1,2,3\n4\n1,2,3,4,5\n", b",cell_type\n0,B\n"])
+def test_a_table_that_is_none_is_explained(latdiff, run_folder, tmp_path, content):
+    table = tmp_path / "asked.csv"
+    table.write_bytes(content)
+    code, _, err = latdiff("generate", run_folder, "--table", table, "--out", tmp_path / "cells.h5ad")
+    assert code == 1
+    assert str(table) in err
+
+
+@pytest.mark.parametrize("name", ["cells.txt", "file/cells.h5ad"])
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(latdiff, run_folder, tmp_path, monkeypatch, name):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr("latdiff_core.model.LatentDiffusion.load", lambda path: pytest.fail("work was done"))
+    code, _, err = latdiff("generate", run_folder, "-n", 3, "--out", tmp_path / name)
+    assert code == 1
+    assert str(tmp_path) in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--figure", "o.xyz"], "pictures end in"), (["--figure", "no/o.png"], "no folder"),
+     (["--figure", "o.png", "--color", "celltype"], "did you mean 'cell_type'"), (["--layer", "raw"], "no layer")],
+)  # fmt: skip
+def test_evaluate_explains_what_it_cannot_do(latdiff, data_file, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = latdiff("evaluate", data_file, data_file, "--reference", data_file, *options)
+    assert code == 1
+    assert message in err
+
+
+def test_a_generated_cell_without_counts_can_be_evaluated(latdiff, data_file, run_folder, tmp_path):
+    out = tmp_path / "poor.h5ad"
+    assert latdiff("generate", run_folder, "-n", 60, "--library", 1, "--out", out)[0] == 0
+    assert (np.asarray(anndata.read_h5ad(out).X.sum(1)) == 0).any()
+    assert latdiff("evaluate", data_file, out, "--reference", data_file)[0] == 0
+
+
+def test_a_config_in_another_encoding_is_explained(latdiff, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_bytes("description: für alle".encode("latin-1"))
+    code, _, err = latdiff("check", path)
+    assert code == 1
+    assert "UTF-8" in err
+
+
+def test_overwrite_begins_anew_where_an_interrupted_fit_was(latdiff, data_file, tmp_path):
+    stale = tmp_path / "run.checkpoints"
+    stale.mkdir()
+    (stale / "run.json").write_text("{}")
+    assert latdiff("fit", data_file, "--out", tmp_path / "run", *TINY_FIT)[0] == 1
+    assert latdiff("fit", data_file, "--out", tmp_path / "run", *TINY_FIT, "--overwrite")[0] == 0

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from latdiff_core import LatentDiffusion
-from latdiff_core.errors import ConfigError
+from latdiff_core.diffusion import Diffusion
+from latdiff_core.errors import ConfigError, LatdiffError
 from latdiff_core.generation import BLOCK
+from latdiff_counts import NegativeBinomial
 
 ASKED = {"cell_type": "NK", "dose": 1.0}
 LONGER = {"training.diffusion": {"steps": 400, "checks": 4, "batch_size": 64, "learning_rate": 3e-3, "ema_decay": 0.9}}
@@ -117,3 +119,29 @@ def test_a_model_without_conditions_generates(make_model, tiny_data):
     cells = model.generate(12)
     assert cells.shape == (12, 20)
     assert list(cells.obs.columns) == []
+
+
+@pytest.mark.parametrize("wrong", [50.0, -50.0, float("nan"), float("inf")])
+def test_library_sizes_no_training_cell_comes_near_are_an_error_and_never_wrap_around(fitted_model, monkeypatch, wrong):
+    """A log library of 50 would be 5e21 counts, which int32 turns into negative ones."""
+    sample = Diffusion.sample
+
+    def spoiled(self, *arguments):
+        x = sample(self, *arguments)
+        x[:, -1] = wrong
+        return x
+
+    monkeypatch.setattr(Diffusion, "sample", spoiled)
+    with pytest.raises(LatdiffError, match="train"):
+        fitted_model.generate(20, ASKED)
+    if np.isfinite(wrong):
+        assert fitted_model.generate(20, ASKED, library=500).X.min() >= 0
+
+
+def test_counts_that_int32_cannot_hold_are_an_error():
+    class Wrong(NegativeBinomial):
+        def sample(self, sample_shape=(), generator=None):
+            return torch.full((2, 3), torch.nan)
+
+    with pytest.raises(LatdiffError, match="not finite"):
+        Wrong(torch.zeros(2, 3), torch.zeros(3)).sample_csr()

@@ -135,3 +135,13 @@ def test_models_without_conditions_decode_to_obs_without_columns():
     conditions = encode_obs(frame(a=[1, 2]), ())
     assert decode_obs(conditions, ()).shape == (2, 0)
     assert torch.equal(conditions.present(), torch.ones(2, 0, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("values", [["1", ""], [1.0, np.nan], [1.0, None]])
+def test_a_blank_number_is_a_missing_value_and_no_number(values):
+    obs = frame(dose=values)
+    with pytest.raises(DataError, match="1 cells have no value of 'dose'"):
+        schema_of(obs, ContinuousConfig(key="dose"))
+    attribute = schema_of(frame(dose=[1.0, 2.0]), ContinuousConfig(key="dose")).attributes[0]
+    with pytest.raises(DataError, match="1 cells have no value of 'dose'"):
+        encode_obs(obs, [attribute])

@@ -115,8 +115,8 @@ def test_genes_are_matched_by_name_whatever_their_order():
     ("genes", "message"),
     [
         (["g0", "g1", "g2", "g3", "g9"], r"model's 5: 1 are missing, e\.g\. g9$"),
-        (["g0", "g1", "g2"], r"model's 3: 1 are unknown to the model, e\.g\. g3; select the known ones"),
-        (["g0", "g1", "g2", "g9"], r"1 are missing, e\.g\. g9; 1 are unknown to the model, e\.g\. g3$"),
+        (["g0", "g1", "g2"], r"model's 3: 1 are not among them, e\.g\. g3; select the known ones"),
+        (["g0", "g1", "g2", "g9"], r"1 are missing, e\.g\. g9; 1 are not among them, e\.g\. g3$"),
     ],
 )
 def test_genes_that_differ_are_named(genes, message):

@@ -9,7 +9,7 @@ import torch
 
 from latdiff_core.conditions import Conditions
 from latdiff_core.data import TrainingCells, requested_conditions, requested_library
-from latdiff_core.data.request import draw_matching
+from latdiff_core.data.request import NEAREST, draw_matching
 from latdiff_core.errors import DataError
 from latdiff_core.schema import CategoricalAttribute, ContinuousAttribute, DataSchema
 
@@ -69,19 +69,33 @@ def test_a_table_is_completed_row_by_row():
     assert rows(asked) == TRIPLES
 
 
-def test_conditions_never_seen_together_are_drawn_from_all_cells_with_a_warning():
-    with pytest.warns(UserWarning, match="no training cell has the conditions asked for"):
-        asked = request(100, {"cell_type": "B", "donor": "d3"})
+def test_categories_never_seen_together_are_drawn_from_all_cells_with_a_warning(caplog):
+    asked = request(100, {"cell_type": "B", "donor": "d3"})
+    assert "no training cell has the categories asked for" in caplog.text
     assert set(asked.values[0].tolist()) == {0}
     assert {f"{x:.1f}" for x in asked.values[2].tolist()} == {"0.0", "1.0", "0.1", "nan"}
+
+
+def test_a_number_never_seen_draws_from_the_cells_nearest_to_it_within_the_categories():
+    n = 400
+    kinds, doses = torch.arange(n) % 2, torch.linspace(0, 1, n)
+    training = TrainingCells(Conditions((kinds, doses), n), torch.ones(n))
+    asked = {0: torch.zeros(500, dtype=torch.int64), 1: torch.full((500,), 0.50001)}
+    drawn = draw_matching(asked, training, 500, torch.Generator().manual_seed(0))
+    assert (kinds[drawn] == 0).all()
+    assert (doses[drawn] - 0.5).abs().max() < 2 * NEAREST / n
+    assert len(drawn.unique()) == NEAREST
 
 
 @pytest.mark.parametrize(
     ("n", "asked", "message"),
     [
-        (0, None, "number of cells is 0; give at least 1"),
+        (0, None, "number of cells is 0; give a whole number of at least 1"),
         (-3, {"cell_type": "B"}, "number of cells is -3"),
-        (None, {"cell_type": "B"}, "number of cells is None"),
+        (2.5, {"cell_type": "B"}, "number of cells is 2.5"),
+        (None, {"cell_type": "B"}, "give the number of cells"),
+        (2, {"dose": 1e39}, "finite"),
+        (2, "B", "give a mapping"),
         (2, {"celltype": "B"}, "no condition 'celltype'; did you mean 'cell_type'"),
         (2, {"cell_type": "NK"}, "'cell_type' has no value 'NK'; known: B, T"),
         (2, {"cell_type": ["B", "T"]}, "give a table"),

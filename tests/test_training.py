@@ -315,3 +315,22 @@ def test_no_files_are_left_where_training_was_started(make_model, tiny_data, tmp
     monkeypatch.chdir(tmp_path)
     make_model().fit(tiny_data, progress=False)
     assert list(Path(tmp_path).iterdir()) == []
+
+
+@pytest.mark.parametrize(("steps", "checks", "epochs"), [(12, 5, 4), (7, 3, 1), (5, 20, 5)])
+def test_stage_two_takes_exactly_the_steps_asked_for(make_model, tiny_data, steps, checks, epochs):
+    model = make_model({"training.diffusion.steps": steps, "training.diffusion.checks": checks})
+    rows = model.fit(tiny_data, progress=False).fitted.history["diffusion"]
+    assert (rows[-1]["step"], len(rows)) == (steps, epochs)
+
+
+@pytest.mark.parametrize(("stage", "file"), [(1, "autoencoder/last.ckpt"), (2, "autoencoder_history.json")])
+def test_a_damaged_checkpoint_is_named(make_model, tiny_data, tmp_path, monkeypatch, stage, file):
+    folder = tmp_path / "checkpoints"
+    with monkeypatch.context() as patch:
+        raise_at(patch, AutoencoderStage if stage == 1 else DiffusionStage, 1, KeyboardInterrupt())
+        with pytest.raises(TrainingInterrupted):
+            make_model().fit(tiny_data, checkpoints=folder, progress=False)
+    (folder / file).write_bytes((folder / file).read_bytes()[:50])
+    with pytest.raises(RunFolderError, match="is damaged; remove"):
+        make_model().fit(tiny_data, checkpoints=folder, resume=True, progress=False)

@@ -12,9 +12,6 @@ def main() -> None:
 
     try:
         app()
-    except LatdiffError as error:
-        from rich.console import Console
-
-        Console(stderr=True, soft_wrap=True).print("[bold red]error:[/]", end=" ")
-        print(error, file=sys.stderr)
+    except (LatdiffError, OSError) as error:  # a full disk or a folder without permission is the user's to mend
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -19,7 +19,7 @@ def fit_to_folder(
     out: Path,
     *,
     conditions: Sequence[str],
-    recipe: str,
+    recipe: str | None,
     config: Path | None,
     layer: str | None,
     sets: Sequence[str],
@@ -38,13 +38,17 @@ def fit_to_folder(
     if layer is not None:
         overrides["data.layer"] = layer
     asked = [_condition(text) for text in conditions]
+    if config is not None and recipe is not None:
+        raise ConfigError("give --config or --recipe, not both: a config is a whole model already")
     if config is None:
-        model = LatentDiffusion.from_recipe(recipe, asked, overrides)
+        model = LatentDiffusion.from_recipe(recipe or "default", asked, overrides)
     else:
         if asked:
             overrides["data.conditions"] = asked
         model = LatentDiffusion.from_config(config, overrides)
     checkpoints = out.with_name(f"{out.name}.checkpoints")
+    if overwrite and not resume:
+        remove(checkpoints)
     try:
         model.fit(data, checkpoints=checkpoints, resume=resume)
     except TrainingInterrupted:

@@ -43,9 +43,9 @@ def read_config(path: str | Path, overrides: Overrides | None = None) -> ModelCo
     if not path.is_file():
         raise ConfigError(f"{path} does not exist; give a YAML file, or a recipe ({known(current_registry().recipes)})")
     try:
-        raw = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML in UTF-8: {error}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} holds {type(raw).__name__}; a config is a mapping with autoencoder and diffusion")
     return load_config(raw, overrides)
@@ -57,7 +57,7 @@ def recipe_config(
     """A recipe with the user's conditions; a bare string is a categorical column of ``adata.obs``."""
     raw: dict[str, Any] = deepcopy(dict(current_registry().recipe(name)))
     if conditions:
-        asked = [{"kind": "categorical", "key": c} if isinstance(c, str) else dict(c) for c in conditions]
+        asked = [conditions] if isinstance(conditions, str) else list(conditions)
         raw["data"] = {**raw.get("data", {}), "conditions": asked}
     return load_config(raw, overrides)
 
@@ -112,7 +112,8 @@ def _problems(
     errors: Iterable[Any], at: tuple[str, ...], model: type[BaseModel]
 ) -> Iterable[tuple[tuple[str, ...], str]]:
     for error in errors:
-        path = at + tuple(str(key) for key in _keys(model, error["loc"]))
+        *parents, last = error["loc"] or ("",)
+        path = at + tuple(str(key) for key in (*_keys(model, parents), last) if key != "")
         if error["type"] == NESTED_ERRORS:
             yield from _problems(error["ctx"]["errors"], path, error["ctx"]["model"])
         elif error["type"] == "extra_forbidden":
@@ -127,7 +128,7 @@ def _problems(
 
 
 def _keys(model: type[BaseModel], location: Sequence[str | int]) -> list[str | int]:
-    """The location without the kinds of union members, which are no keys of the file."""
+    """A location's keys without the kinds of union members, which are no keys of the file."""
 
     def is_kind(i: int) -> bool:
         fields = (m.model_fields for m in _models_at(model, location[:i]))

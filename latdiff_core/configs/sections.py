@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from latdiff_core.configs.component_field import (
     ConditionerField,
@@ -44,12 +52,17 @@ class ContinuousConfig(Config):
 ConditionConfig = Annotated[CategoricalConfig | ContinuousConfig, Field(discriminator="kind")]
 
 
+def _bare_key(value: Any) -> Any:
+    """A bare column name is a categorical condition."""
+    return {"kind": "categorical", "key": value} if isinstance(value, str) else value
+
+
 class DataConfig(Config):
     """What is read from the AnnData."""
 
     layer: str | None = None
     """Layer that holds the raw counts; ``X`` when absent."""
-    conditions: tuple[ConditionConfig, ...] = ()
+    conditions: tuple[Annotated[ConditionConfig, BeforeValidator(_bare_key)], ...] = ()
     """What generation can be asked for; empty for an unconditional model."""
 
     @model_validator(mode="after")
@@ -119,7 +132,7 @@ class DiffusionTraining(Config):
     """How stage 2 is trained: AdamW with warm-up and cosine decay, averaged weights, best check by held-out loss."""
 
     steps: PositiveInt = 5000
-    """Training steps, rounded to a multiple of ``checks``."""
+    """Training steps."""
     batch_size: PositiveInt = 256
     """Latents per step."""
     learning_rate: PositiveFloat = 1e-3
@@ -133,7 +146,7 @@ class DiffusionTraining(Config):
     ema_decay: Fraction = 0.999
     """Decay of the exponential moving average of the weights, which is what sampling uses."""
     checks: PositiveInt = 20
-    """How many times the held-out loss is measured and a checkpoint written."""
+    """How often at most the held-out loss is measured and a checkpoint written; the largest divisor of ``steps``."""
 
 
 class TrainingConfig(Config):

@@ -1,7 +1,7 @@
 """AnnData in and out: the only part of latdiff, beside evaluation, that knows AnnData."""
 
 from latdiff_core.data.demo import demo_data
-from latdiff_core.data.files import read_anndata, refuse_existing, write_anndata
+from latdiff_core.data.files import check_output, read_anndata, refuse_existing, write_anndata
 from latdiff_core.data.observations import decode_obs, encode_obs
 from latdiff_core.data.raw_counts import aligned_counts, counts_per_10k, gene_statistics, raw_counts
 from latdiff_core.data.request import TrainingCells, requested_conditions, requested_library
@@ -12,6 +12,7 @@ __all__ = [
     "TrainingCells",
     "aligned_counts",
     "build_schema",
+    "check_output",
     "counts_per_10k",
     "decode_obs",
     "demo_data",

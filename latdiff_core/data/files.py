@@ -41,8 +41,7 @@ def read_anndata(source: AnnData | str | Path) -> AnnData:
 def write_anndata(adata: AnnData, path: str | Path, overwrite: bool = False) -> None:
     """Write to a temporary name beside ``path`` and rename, so that a kill leaves no half-written file."""
     path = Path(path)
-    _check_suffix(path)
-    refuse_existing(path, overwrite)
+    check_output(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
@@ -57,10 +56,27 @@ def write_anndata(adata: AnnData, path: str | Path, overwrite: bool = False) -> 
         remove(temporary)
 
 
+def check_output(path: Path, overwrite: bool) -> None:
+    """Refuse, before any work is done, a file that could not be written at the end.
+
+    Raises
+    ------
+    DataError
+        If the ending is not one of AnnData's.
+    OutputExistsError
+        If the file exists, or a file stands where its folder would be.
+    """
+    _check_suffix(path)
+    refuse_existing(path, overwrite)
+
+
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise OutputExistsError if something is there that nobody allowed to be replaced."""
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists; choose another name, or allow it to be replaced with --overwrite")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise OutputExistsError(f"{path} cannot be made, because {folder} is a file; choose another name")
 
 
 def replace(temporary: Path, path: Path) -> None:

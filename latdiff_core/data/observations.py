@@ -47,12 +47,14 @@ def condition_column(obs: pd.DataFrame, key: str) -> pd.Series:
 
 
 def numeric(values: pd.Series, key: str) -> np.ndarray:
-    """A column as float64, NaN where missing; text that is no number is a DataError."""
+    """A column as float64, NaN where missing; text that is no number, or infinity, is a DataError."""
     try:
         numbers: np.ndarray = pd.to_numeric(values).to_numpy(dtype=np.float64, na_value=np.nan)
-        return numbers
     except (ValueError, TypeError) as error:
         raise DataError(f"{key!r} is a continuous condition and needs numbers: {error}") from None
+    if (np.abs(numbers) > np.finfo(np.float32).max).any():
+        raise DataError(f"{key!r} holds infinite or huge values; a continuous condition must be finite")
+    return numbers
 
 
 def refuse_missing(missing: np.ndarray, key: str, policy: str, names: pd.Index) -> None:
@@ -66,13 +68,12 @@ def refuse_missing(missing: np.ndarray, key: str, policy: str, names: pd.Index) 
 
 
 def _encode(values: pd.Series, attribute: Attribute) -> Tensor:
-    missing = values.isna().to_numpy()
-    refuse_missing(missing, attribute.key, attribute.missing, values.index)
     if not isinstance(attribute, CategoricalAttribute):
         numbers = numeric(values, attribute.key)
-        if np.isinf(numbers).any():
-            raise DataError(f"{attribute.key!r} holds an infinite value; a continuous condition must be finite")
+        refuse_missing(np.isnan(numbers), attribute.key, attribute.missing, values.index)
         return torch.as_tensor(numbers, dtype=torch.float32)
+    missing = values.isna().to_numpy()
+    refuse_missing(missing, attribute.key, attribute.missing, values.index)
     names = values.astype(str).to_numpy()
     codes = pd.Index(attribute.categories).get_indexer(names)
     unknown = np.unique(names[(codes < 0) & ~missing])

@@ -20,14 +20,14 @@ LARGEST_COUNT = 2**24
 THETA_RANGE = (0.01, 100.0)
 
 
-def raw_counts(adata: AnnData, layer: str | None = None) -> sparse.csr_matrix:
+def raw_counts(adata: AnnData, layer: str | None = None, allow_empty: bool = False) -> sparse.csr_matrix:
     """Raw counts as CSR float32, (cells, genes), without stored zeros.
 
     Raises
     ------
     DataError
         If the layer is missing; if names repeat; if a value is NaN, negative, not an integer or too large; if a cell
-        has no counts. The message names the first offender.
+        has no counts and ``allow_empty`` is not given. The message names the first offender.
     """
     where = f"layer {layer!r}" if layer else "X"
     if layer and layer not in adata.layers:
@@ -43,12 +43,15 @@ def raw_counts(adata: AnnData, layer: str | None = None) -> sparse.csr_matrix:
             f"{len(twice)} gene names occur more than once, e.g. {', '.join(twice[:5])}; every gene needs its own name "
             "(adata.var_names_make_unique() numbers them)"
         )
-    counts = sparse.csr_matrix(matrix, copy=True)
+    if matrix.dtype.kind not in "fiub":
+        raise DataError(f"{where} holds {matrix.dtype}; raw integer counts are needed")
+    half = matrix.dtype == np.float16  # which scipy does not take
+    counts = sparse.csr_matrix(matrix.astype(np.float32) if half else matrix, copy=True)
     counts.sum_duplicates()
     _check_values(counts, adata, where)
     counts.eliminate_zeros()
     empty = np.flatnonzero(np.diff(counts.indptr) == 0)
-    if len(empty):
+    if len(empty) and not allow_empty:
         names = ", ".join(adata.obs_names[empty[:5]])
         raise DataError(
             f"{len(empty)} cells have no counts in {where}, e.g. {names}; remove them "
@@ -66,8 +69,6 @@ def _check_values(counts: sparse.csr_matrix, adata: AnnData, where: str) -> None
         gene = adata.var_names[counts.indices[entry]]
         return f"{values[entry]} at cell {adata.obs_names[cell]!r}, gene {gene!r} ({int(bad.sum())} in all)"
 
-    if values.dtype.kind not in "fiub":
-        raise DataError(f"{where} holds {values.dtype}; raw integer counts are needed")
     if values.dtype.kind == "f":
         if (bad := ~np.isfinite(values)).any():
             raise DataError(f"{where} holds {first(bad)}; counts must be finite")
@@ -82,7 +83,13 @@ def _check_values(counts: sparse.csr_matrix, adata: AnnData, where: str) -> None
         raise DataError(f"{where} holds {first(bad)}; counts up to {LARGEST_COUNT:,} are supported")
 
 
-def aligned_counts(adata: AnnData, genes: Sequence[str], layer: str | None = None) -> sparse.csr_matrix:
+def aligned_counts(
+    adata: AnnData,
+    genes: Sequence[str],
+    layer: str | None = None,
+    allow_empty: bool = False,
+    whose: str = "the model's",
+) -> sparse.csr_matrix:
     """Raw counts with the given genes in the given order; genes are matched by name.
 
     Raises
@@ -90,17 +97,17 @@ def aligned_counts(adata: AnnData, genes: Sequence[str], layer: str | None = Non
     DataError
         If the data lacks a gene, or has one that is not asked for.
     """
-    counts = raw_counts(adata, layer)
+    counts = raw_counts(adata, layer, allow_empty)
     asked, given = set(genes), set(adata.var_names)
     if asked != given:
         lacking, surplus = [g for g in genes if g not in given], [g for g in adata.var_names if g not in asked]
         examples = "; ".join(
             f"{len(names)} {what}, e.g. {', '.join(names[:5])}"
-            for names, what in ((lacking, "are missing"), (surplus, "are unknown to the model"))
+            for names, what in ((lacking, "are missing"), (surplus, "are not among them"))
             if names
         )
         hint = "; select the known ones with adata[:, genes]" if not lacking else ""
-        raise DataError(f"the genes differ from the model's {len(asked)}: {examples}{hint}")
+        raise DataError(f"the genes differ from {whose} {len(asked)}: {examples}{hint}")
     return counts[:, adata.var_names.get_indexer(list(genes))].tocsr()
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -18,6 +18,10 @@ from latdiff_core.data.observations import encode_obs
 from latdiff_core.errors import DataError, known
 from latdiff_core.schema import DataSchema
 
+log = logging.getLogger(__name__)
+
+NEAREST = 30
+"""Training cells that stand in for a number which none of them has."""
 LARGEST_LIBRARY = 10**9
 """Above this, a gene's count might not fit into the int32 of the result."""
 
@@ -92,30 +96,34 @@ def requested_library(library: float | Sequence[float] | np.ndarray, n: int) -> 
 def draw_matching(asked: Mapping[int, Tensor], training: TrainingCells, n: int, generator: torch.Generator) -> Tensor:
     """For each of ``n`` cells a training cell with the asked values (by attribute), (n,), drawn uniformly.
 
-    Where no training cell has them, any training cell serves, with a warning.
+    Categories must agree; of the numbers the nearest serve, where no cell has exactly those. Where no training cell
+    has the categories, any training cell serves, with a warning.
     """
     everyone = torch.arange(len(training.library))
     if not asked:
         return everyone[torch.randint(len(everyone), (n,), generator=generator)]
-    settings, group = torch.unique(_comparable(asked.values()), dim=0, return_inverse=True)
-    have = _comparable(training.conditions.values[i] for i in asked)
+    wanted = torch.stack([_comparable(v) for v in asked.values()], -1)
+    have = torch.stack([_comparable(training.conditions.values[i]) for i in asked], -1)
+    named = torch.tensor([v.dtype == torch.int64 for v in asked.values()])
+    settings, group = torch.unique(wanted, dim=0, return_inverse=True)
     drawn = torch.empty(n, dtype=torch.int64)
     for i, setting in enumerate(settings):
-        pool = everyone[(have == setting).all(-1)]
+        pool = everyone[(have == setting)[:, named].all(-1)]
         if len(pool) == 0:
-            warnings.warn(
-                "no training cell has the conditions asked for; what was not asked is drawn from all training cells",
-                stacklevel=2,
-            )
+            log.warning("no training cell has the categories asked for; what was not asked is drawn from all cells")
             pool = everyone
+        if not named.all():
+            distance = (have[pool] - setting)[:, ~named].abs().sum(-1)
+            exact = pool[distance == 0]
+            pool = exact if len(exact) else pool[distance.argsort(stable=True)[:NEAREST]]
         cells = (group == i).nonzero().squeeze(-1)
         drawn[cells] = pool[torch.randint(len(pool), (len(cells),), generator=generator)]
     return drawn
 
 
-def _comparable(values: Iterable[Tensor]) -> Tensor:
-    """Columns of (n, attributes) in which missing values equal each other."""
-    return torch.stack([v.double().nan_to_num(nan=torch.inf) for v in values], -1)
+def _comparable(values: Tensor) -> Tensor:
+    """Values (n,) among which missing ones equal each other and are far from all others."""
+    return values.double().nan_to_num(nan=1e300)
 
 
 def _table(n: int | None, asked: Mapping[str, Any] | pd.DataFrame | None) -> pd.DataFrame:
@@ -125,8 +133,12 @@ def _table(n: int | None, asked: Mapping[str, Any] | pd.DataFrame | None) -> pd.
         if len(asked) == 0:
             raise DataError("the table of conditions has no rows")
         return asked.reset_index(drop=True)
+    if n is None:
+        raise DataError("give the number of cells (n), or a table of conditions with one row per cell")
     if not isinstance(n, Integral) or n < 1:
-        raise DataError(f"the number of cells is {n}; give at least 1, or a table of conditions with one row per cell")
+        raise DataError(f"the number of cells is {n}; give a whole number of at least 1")
+    if not isinstance(asked, Mapping | None):
+        raise DataError(f"conditions are {asked!r}; give a mapping such as {{'cell_type': 'B cell'}}, or a DataFrame")
     if any(np.ndim(value) > 0 for value in (asked or {}).values()):
         raise DataError("a setting holds one value per condition; give a table (DataFrame) for one row per cell")
     return pd.DataFrame({key: [value] * n for key, value in (asked or {}).items()}, index=range(n))

@@ -27,16 +27,15 @@ def build_schema(adata: AnnData, config: DataConfig) -> DataSchema:
 
 def _attribute(obs: pd.DataFrame, config: ConditionConfig) -> Attribute:
     values = condition_column(obs, config.key)
-    missing = values.isna().to_numpy()
+    numbers = None if isinstance(config, CategoricalConfig) else numeric(values, config.key)
+    missing = values.isna().to_numpy() if numbers is None else np.isnan(numbers)
     refuse_missing(missing, config.key, config.missing, obs.index)
     if missing.all():
         raise DataError(f"the column {config.key!r} has no values at all")
-    if isinstance(config, CategoricalConfig):
+    if numbers is None:
         categories = tuple(sorted(values[~missing].astype(str).unique()))
         return CategoricalAttribute(key=config.key, categories=categories, missing=config.missing)
-    numbers = numeric(values, config.key)[~missing]
-    if not np.isfinite(numbers).all():
-        raise DataError(f"the column {config.key!r} holds infinite values; a continuous condition must be finite")
+    given = numbers[~missing]
     return ContinuousAttribute(
-        key=config.key, mean=float(numbers.mean()), std=float(numbers.std()) or 1.0, missing=config.missing
+        key=config.key, mean=float(given.mean()), std=float(given.std()) or 1.0, missing=config.missing
     )

@@ -21,7 +21,9 @@ MOST_CELLS = 2000
 """Exact transport grows with the cube of the number of cells."""
 
 
-def compare(real: AnnData, synthetic: AnnData, reference: AnnData, seed: int = 0) -> pd.DataFrame:
+def compare(
+    real: AnnData, synthetic: AnnData, reference: AnnData, seed: int = 0, layer: str | None = None
+) -> pd.DataFrame:
     """Compare generated cells with held-out real ones.
 
     The held-out cells are split in two at random, five times. Generated cells are compared with one half, in the
@@ -31,11 +33,13 @@ def compare(real: AnnData, synthetic: AnnData, reference: AnnData, seed: int = 0
     Parameters
     ----------
     real
-        Held-out cells with raw counts in ``X``.
+        Held-out cells with raw counts.
     synthetic
         Generated counts, at least half as many cells.
     reference
         Training cells, which the principal components are fitted on.
+    layer
+        Layer with the raw counts of the real cells; ``X`` when None.
 
     Returns
     -------
@@ -48,8 +52,9 @@ def compare(real: AnnData, synthetic: AnnData, reference: AnnData, seed: int = 0
         If genes differ, or there are too few cells.
     """
     genes = list(map(str, reference.var_names))
-    real_counts, fake_counts = aligned_counts(real, genes), aligned_counts(synthetic, genes)
-    space = ExpressionSpace.fit(raw_counts(reference), seed=seed)
+    real_counts = aligned_counts(real, genes, layer, whose="the reference's")
+    fake_counts = aligned_counts(synthetic, genes, allow_empty=True, whose="the reference's")
+    space = ExpressionSpace.fit(raw_counts(reference, layer), seed=seed)
     n = min(real.n_obs // 2, synthetic.n_obs, MOST_CELLS)
     if n < 10:
         raise DataError(

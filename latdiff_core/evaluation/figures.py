@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
-from latdiff_core.data import aligned_counts, raw_counts
+from latdiff_core.data import aligned_counts, raw_counts, refuse_existing
+from latdiff_core.data.observations import condition_column
+from latdiff_core.errors import DataError
 from latdiff_core.evaluation.space import ExpressionSpace
 
 if TYPE_CHECKING:
@@ -22,7 +25,12 @@ REAL, SYNTHETIC = "#4d4d4d", "#d1495b"
 
 
 def overview_figure(
-    real: AnnData, synthetic: AnnData, reference: AnnData, color: str | None = None, seed: int = 0
+    real: AnnData,
+    synthetic: AnnData,
+    reference: AnnData,
+    color: str | None = None,
+    seed: int = 0,
+    layer: str | None = None,
 ) -> Figure:
     """Real and generated cells side by side in one UMAP, and gene by gene: mean-variance and zeros.
 
@@ -34,32 +42,58 @@ def overview_figure(
         Training cells, which the principal components under the UMAP are fitted on.
     color
         Column of ``obs`` to colour the cells by.
+    layer
+        Layer with the raw counts of the real cells; ``X`` when None.
+
+    Raises
+    ------
+    DataError
+        If the genes differ, or a set lacks the column.
     """
     from matplotlib.figure import Figure
 
     rng = np.random.default_rng(seed)
-    real, synthetic = (_subsample(cells, rng) for cells in (real, synthetic))
-    genes = list(map(str, reference.var_names))
-    counts = [aligned_counts(cells, genes) for cells in (real, synthetic)]
-    space = ExpressionSpace.fit(raw_counts(reference), seed=seed)
-    coordinates = _umap(np.concatenate([space.project(c) for c in counts]), seed)
     labels = [_labels(cells, color) for cells in (real, synthetic)]
+    shown = [_subsample(cells.n_obs, rng) for cells in (real, synthetic)]
+    real, synthetic = real[shown[0]], synthetic[shown[1]]
+    genes = list(map(str, reference.var_names))
+    counts = [
+        aligned_counts(real, genes, layer, whose="the reference's"),
+        aligned_counts(synthetic, genes, allow_empty=True, whose="the reference's"),
+    ]
+    space = ExpressionSpace.fit(raw_counts(reference, layer), seed=seed)
+    coordinates = _umap(np.concatenate([space.project(c) for c in counts]), seed)
     figure = Figure(figsize=(12, 9.5), layout="constrained", dpi=120)
     axes = figure.subplots(2, 2)
-    _draw_embedding(axes[0], np.split(coordinates, [real.n_obs]), labels, color)
+    _draw_embedding(
+        axes[0], np.split(coordinates, [real.n_obs]), [of[i] for of, i in zip(labels, shown, strict=True)], color
+    )
     _draw_mean_variance(axes[1, 0], counts)
     _draw_zeros(axes[1, 1], counts)
     return figure
 
 
-def _subsample(cells: AnnData, rng: np.random.Generator) -> AnnData:
-    if cells.n_obs <= MOST_CELLS:
-        return cells
-    return cells[np.sort(rng.choice(cells.n_obs, MOST_CELLS, replace=False))]
+def check_figure(path: Path, overwrite: bool) -> None:
+    """Refuse, before any work is done, a picture that could not be written at the end."""
+    from matplotlib.figure import Figure
+
+    kinds = Figure().canvas.get_supported_filetypes()
+    if path.suffix.removeprefix(".") not in kinds:
+        raise DataError(f"{path} ends in {path.suffix!r}; pictures end in .{', .'.join(sorted(kinds))}")
+    refuse_existing(path, overwrite)
+    if not path.absolute().parent.is_dir():
+        raise DataError(f"{path} cannot be written: there is no folder {path.parent}")
+
+
+def _subsample(cells: int, rng: np.random.Generator) -> np.ndarray:
+    return np.sort(rng.choice(cells, min(cells, MOST_CELLS), replace=False))
 
 
 def _labels(cells: AnnData, color: str | None) -> np.ndarray:
-    return cells.obs[color].astype(str).to_numpy() if color else np.full(cells.n_obs, "cells")
+    if color is None:
+        return np.full(cells.n_obs, "cells")
+    labels: np.ndarray = condition_column(cells.obs, color).astype(str).to_numpy()
+    return labels
 
 
 def _umap(points: np.ndarray, seed: int) -> np.ndarray:

@@ -11,10 +11,13 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from latdiff_core.counts import CountBatch
+from latdiff_core.errors import LatdiffError
 from latdiff_core.interfaces.component import ComponentConfig
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+
+LARGEST_INT32 = 2.0**31
 
 
 class CountDistribution(Distribution, ABC):
@@ -48,7 +51,10 @@ class CountDistribution(Distribution, ABC):
         """Draw counts as a scipy CSR matrix of int32, (batch, genes)."""
         from scipy.sparse import csr_matrix
 
-        return csr_matrix(self.sample(generator=generator).to(torch.int32).cpu().numpy())
+        counts = self.sample(generator=generator)
+        if not bool((counts < LARGEST_INT32).all()):  # also when one is not a number
+            raise LatdiffError("sampled counts are not finite or exceed 2^31; the model is not usable, fit it again")
+        return csr_matrix(counts.to(torch.int32).cpu().numpy())
 
 
 class Decoder(nn.Module, ABC):

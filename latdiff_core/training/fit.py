@@ -21,6 +21,7 @@ from latdiff_core.configs import ModelConfig
 from latdiff_core.counts import CountBatch
 from latdiff_core.data import TrainingCells, gene_statistics
 from latdiff_core.diffusion import Diffusion
+from latdiff_core.errors import RunFolderError
 from latdiff_core.schema import DataSchema
 from latdiff_core.training.batches import CountData, InOrder, LatentBatch, LatentData, Shuffled, loader
 from latdiff_core.training.modules import AutoencoderStage, DiffusionStage
@@ -128,7 +129,7 @@ def standardise(diffusion: Diffusion, latents: LatentBatch, train: np.ndarray) -
 def report_activity(loc: Tensor) -> int:
     """Count the active latent dimensions, and warn when the latent is (nearly) dead."""
     active = int((loc.var(0) > ACTIVE_VARIANCE).sum())
-    if active <= 1:
+    if active < min(2, loc.shape[1]):
         log.warning(
             "posterior collapse: %d of %d latent dimensions carry information, so generated cells will not differ "
             "beyond chance; lower training.autoencoder.kl_weight, raise kl_warmup or free_bits, or train longer",
@@ -148,9 +149,12 @@ def _fit_autoencoder(
 ) -> list[dict[str, float]]:
     weights, metrics = folder / "autoencoder.safetensors", folder / "autoencoder_history.json"
     if metrics.is_file():  # written last: stage 1 was finished by an earlier call
-        model.load_state_dict(load_file(weights))
+        try:
+            model.load_state_dict(load_file(weights))
+            rows: list[dict[str, float]] = json.loads(metrics.read_text())
+        except Exception as error:
+            raise RunFolderError(f"stage 1 in {folder} is damaged; remove it and fit again ({error})") from error
         model.eval().requires_grad_(False)
-        rows: list[dict[str, float]] = json.loads(metrics.read_text())
         return rows
     section, seed = config.training.autoencoder, config.training.seed
     data, checked = CountData(counts[train]), CountData(counts[held_out])
@@ -169,7 +173,9 @@ def _fit_autoencoder(
         progress=progress,
     )
     save_file(model.cpu().state_dict(), weights)
-    metrics.write_text(json.dumps(history))
+    unfinished = metrics.with_suffix(".partial")
+    unfinished.write_text(json.dumps(history))
+    unfinished.replace(metrics)
     return history
 
 
@@ -185,14 +191,14 @@ def _fit_diffusion(
     section, seed = config.training.diffusion, config.training.seed
     everything = LatentData(latents)
     data, checked = LatentData(everything[train.tolist()]), LatentData(everything[held_out.tolist()])
-    per_check = max(1, round(section.steps / section.checks))
+    checks = max(d for d in range(1, min(section.checks, section.steps) + 1) if section.steps % d == 0)
     history = run_stage(
         DiffusionStage(model, section, seed),
         "diffusion",
-        loader(data, Shuffled(len(data), section.batch_size, seed, batches=per_check)),
+        loader(data, Shuffled(len(data), section.batch_size, seed, batches=section.steps // checks)),
         loader(checked, InOrder(len(checked), 4 * ENCODING_BATCH)) if len(checked) else None,
         config=config.training,
-        epochs=section.checks,
+        epochs=checks,
         gradient_clip=section.gradient_clip,
         ema_decay=section.ema_decay,
         folder=folder / "diffusion",

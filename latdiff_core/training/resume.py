@@ -25,7 +25,8 @@ def open_checkpoints(folder: Path, config: ModelConfig, data: str, resume: bool)
     if not resume:
         if run.exists():
             raise OutputExistsError(
-                f"{folder} holds the checkpoints of an interrupted fit; resume it (--resume), or remove the folder"
+                f"{folder} holds the checkpoints of an interrupted fit; resume it (--resume), or remove the folder "
+                "to begin anew (--overwrite)"
             )
         folder.mkdir(parents=True, exist_ok=True)
         run.write_text(json.dumps(now))

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveragi
 from torch.utils.data import DataLoader
 
 from latdiff_core.configs import TrainingConfig
+from latdiff_core.errors import ConfigError, RunFolderError
 from latdiff_core.training.average import ExponentialAverage
 from latdiff_core.training.callbacks import History, SeedEpochs, StageProgress
 from latdiff_core.training.modules import Stage
@@ -57,6 +58,8 @@ def run_stage(
         # Lightning's advice on workers, loggers and schedulers is addressed to authors of training scripts.
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+        if config.accelerator == "gpu" and not torch.cuda.is_available():
+            raise ConfigError("training -> accelerator: there is no GPU here that torch can use; give auto or cpu")
         trainer = pl.Trainer(
             accelerator=config.accelerator,
             devices=1,
@@ -71,14 +74,24 @@ def run_stage(
         )
         try:
             resume = str(last) if last.is_file() else None
+            if resume:
+                read_checkpoint(last)  # a damaged one is found before anything is changed
             trainer.fit(stage, train, validation, ckpt_path=resume, weights_only=True)
         except SystemExit as error:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt(f"{title} training was interrupted in epoch {trainer.current_epoch}") from error
     chosen = best if validation is not None else last
-    checkpoint = torch.load(chosen, weights_only=True, map_location="cpu")
-    stage.load_state_dict(checkpoint["state_dict"])
+    stage.load_state_dict(read_checkpoint(chosen)["state_dict"])
     stage.model.eval().requires_grad_(False)
     return history.rows
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Tensors and plain values of a checkpoint, on the CPU; a damaged file is a RunFolderError."""
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:
+        raise RunFolderError(f"{path} is damaged; remove {path.parent.parent} and fit again ({error})") from error
+    return checkpoint
 
 
 @contextmanager

@@ -1,0 +1,38 @@
+"""What to generate, as the command line says it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latdiff_core.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def settings(where: Sequence[str]) -> dict[str, str]:
+    """``key=value`` texts as one setting for all cells."""
+    asked = {}
+    for text in where:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise DataError(f'--where {text}: write it as key=value, e.g. --where cell_type="B cell"')
+        asked[key] = value
+    return asked
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A CSV with one row of conditions per cell, every value as its text: 001 stays 001, and NA is a name."""
+    import pandas as pd
+
+    if not path.is_file():
+        raise DataError(f"{path} does not exist")
+    try:
+        table: pd.DataFrame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+    except ValueError as error:  # pandas' own errors and that of a wrong encoding are ValueErrors
+        raise DataError(f"{path} is not a CSV table in UTF-8: {error}") from None
+    if str(table.columns[0]).startswith("Unnamed"):
+        raise DataError(f"the first column of {path} has no name; save it without row numbers (index=False)")
+    return table
