@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +15,8 @@ from latdiff_core.conditions import Conditions
 from latdiff_core.data.request import TrainingCells, draw_matching
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import LatdiffError
+
+log = logging.getLogger(__name__)
 
 BLOCK = 512
 """Cells that are generated together; each block has its own seed."""
@@ -64,22 +67,26 @@ def block_seed(seed: int, number: int) -> int:
 
 
 def _library_sizes(log_library: Tensor, training: Tensor) -> Tensor:
-    """Generated library sizes (batch,), kept within e-fold of the training cells' smallest and largest.
+    """Generated library sizes (batch,), kept, with a warning, within e-fold of the training cells' range.
 
     Raises
     ------
     LatdiffError
-        If a tenth of them or more lie outside: the diffusion then is no model of these cells.
+        If more than one, and more than a tenth, lie outside: the diffusion then is no model of these cells.
     """
     low, high = float(training.min().log()) - 1, float(training.max().log()) + 1
-    outside = ~((log_library >= low) & (log_library <= high))  # NaN lies outside too
-    if int(outside.sum()) > max(1, len(outside) // 10):
+    outside = int(((log_library < low) | (log_library > high)).sum())
+    if outside > max(1, len(log_library) // 10):
         raise LatdiffError(
-            f"{int(outside.sum())} of {len(outside)} generated library sizes are far outside those of the training "
+            f"{outside} of {len(log_library)} generated library sizes are far outside those of the training "
             "cells: the diffusion is trained too little, or the guidance is too strong; raise "
             "training.diffusion.steps, lower diffusion.guidance.scale, or give library sizes"
         )
-    return log_library.nan_to_num(low).clamp(low, high).exp()
+    if outside:
+        log.warning(
+            "%d of %d generated library sizes were moved to the training cells' range", outside, len(log_library)
+        )
+    return log_library.clamp(low, high).exp()
 
 
 def _sample_latents(

@@ -138,6 +138,20 @@ def test_library_sizes_no_training_cell_comes_near_are_an_error_and_never_wrap_a
         assert fitted_model.generate(20, ASKED, library=500).X.min() >= 0
 
 
+def test_a_single_library_size_out_of_range_is_moved_into_it_with_a_warning(fitted_model, monkeypatch, caplog):
+    sample = Diffusion.sample
+
+    def spoiled(self, *arguments):
+        x = sample(self, *arguments)
+        x[0, -1] = 50.0
+        return x
+
+    monkeypatch.setattr(Diffusion, "sample", spoiled)
+    cells = fitted_model.generate(20, ASKED)
+    assert "1 of 20 generated library sizes" in caplog.text
+    assert cells.X.max() <= np.e * float(fitted_model.fitted.training_cells.library.max()) * 2
+
+
 def test_counts_that_int32_cannot_hold_are_an_error():
     class Wrong(NegativeBinomial):
         def sample(self, sample_shape=(), generator=None):
