@@ -8,11 +8,11 @@ from typing import TypeVar
 import torch
 
 from latdiff_core.autoencoder import CountAutoencoder
-from latdiff_core.conditions import ConditionEmbedding
+from latdiff_core.conditions import ConditionEmbedding, coded_width
 from latdiff_core.configs import ModelConfig
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import ConfigError
-from latdiff_core.interfaces import Conditioner, GeneStatistics, Schedule, Unconditional
+from latdiff_core.interfaces import Conditioner, GeneStatistics, Schedule, Sizes, Unconditional
 from latdiff_core.prediction import Prediction
 from latdiff_core.schema import CategoricalAttribute, DataSchema
 
@@ -23,14 +23,16 @@ def build_autoencoder(
     config: ModelConfig, schema: DataSchema, statistics: GeneStatistics | None = None
 ) -> CountAutoencoder:
     """Assemble stage 1; without ``statistics`` its weights are expected to be loaded."""
-    section, genes = config.autoencoder, len(schema.genes)
-    latent = section.latent_dim
-    encoder = _build("autoencoder -> encoder", lambda: section.encoder.build(genes=genes, latent_dim=latent))
-    decoder = _build(
-        "autoencoder -> decoder",
-        lambda: section.decoder.build(genes=genes, latent_dim=latent, statistics=statistics),
+    section = config.autoencoder
+    sizes = Sizes(
+        genes=len(schema.genes),
+        latent_dim=section.latent_dim,
+        nuisance=sum(map(coded_width, schema.nuisance)),
+        condition=sum(map(coded_width, schema.attributes)),
     )
-    return CountAutoencoder(encoder, decoder, latent)
+    encoder = _build("autoencoder -> encoder", lambda: section.encoder.build(sizes=sizes))
+    decoder = _build("autoencoder -> decoder", lambda: section.decoder.build(sizes=sizes, statistics=statistics))
+    return CountAutoencoder(encoder, decoder, section.latent_dim)
 
 
 def build_diffusion(config: ModelConfig, schema: DataSchema) -> Diffusion:
@@ -41,7 +43,7 @@ def build_diffusion(config: ModelConfig, schema: DataSchema) -> Diffusion:
     ConfigError
         If parts do not fit each other, with the path of the part to change.
     """
-    section, attributes = config.diffusion, len(schema.attributes)
+    section, attributes, names = config.diffusion, len(schema.attributes), [a.key for a in schema.attributes]
     width = section.condition_width
     dim = config.autoencoder.latent_dim + (section.library == "joint")
     schedule = _build("diffusion -> schedule", section.schedule.build)
@@ -60,7 +62,7 @@ def build_diffusion(config: ModelConfig, schema: DataSchema) -> Diffusion:
         embedding=ConditionEmbedding(schema.attributes, width),
         schedule=schedule,
         prediction=section.prediction,
-        guidance=_build("diffusion -> guidance", section.guidance.build),
+        guidance=_build("diffusion -> guidance", lambda: section.guidance.build(attributes=names)),
         sampler=_build("diffusion -> sampler", section.sampler.build),
     )
 
@@ -73,8 +75,11 @@ def check_assembly(config: ModelConfig) -> None:
     ConfigError
         With the path of the part to change.
     """
-    attributes = tuple(CategoricalAttribute(key=c.key, categories=("a", "b")) for c in config.data.conditions)
-    schema = DataSchema(genes=("a", "b", "c", "d"), attributes=attributes, cells=1)
+    attributes, nuisance = (
+        tuple(CategoricalAttribute(key=c.key, categories=("a", "b"), shares=(0.5, 0.5)) for c in conditions)
+        for conditions in (config.data.conditions, config.data.nuisance)
+    )
+    schema = DataSchema(genes=("a", "b", "c", "d"), attributes=attributes, nuisance=nuisance, cells=1)
     with torch.random.fork_rng(devices=[]):  # the user's random state stays as it is
         build_autoencoder(config, schema)
         build_diffusion(config, schema)

@@ -10,7 +10,7 @@ from torch.distributions import Normal
 
 from latdiff_core.counts import CountBatch
 from latdiff_core.errors import require_shape
-from latdiff_core.interfaces import CountDistribution, Decoder, Encoder
+from latdiff_core.interfaces import CountDistribution, Covariates, Decoder, Encoder
 
 
 @dataclass(frozen=True)
@@ -41,27 +41,27 @@ class CountAutoencoder(nn.Module):
         self.decoder = decoder
         self.latent_dim = latent_dim
 
-    def encode(self, counts: CountBatch) -> Normal:
+    def encode(self, counts: CountBatch, covariates: Covariates) -> Normal:
         """The posterior of each cell's latent, loc and scale (batch, latent)."""
-        posterior: Normal = self.encoder(counts)
+        posterior: Normal = self.encoder(counts, covariates)
         require_shape("the encoder's latent", posterior.loc, (len(counts), self.latent_dim))
         return posterior
 
-    def decode(self, z: Tensor, library: Tensor) -> CountDistribution:
+    def decode(self, z: Tensor, library: Tensor, covariates: Covariates) -> CountDistribution:
         """The distribution of counts for latents (batch, latent) and library sizes (batch,)."""
         require_shape("z", z, (len(z), self.latent_dim))
         require_shape("library", library, (len(z),))
-        distribution: CountDistribution = self.decoder(z, library)
+        distribution: CountDistribution = self.decoder(z, library, covariates)
         return distribution
 
-    def elbo(self, counts: CountBatch, beta: float = 1.0, free_bits: float = 0.0) -> Elbo:
+    def elbo(self, counts: CountBatch, covariates: Covariates, beta: float = 1.0, free_bits: float = 0.0) -> Elbo:
         """The bound at one posterior sample per cell (Eq. 3 of Kingma & Welling 2014).
 
         ``free_bits`` nats of each dimension's mean KL cost nothing (Kingma et al. 2016, arXiv:1606.04934, Eq. 15).
         """
-        posterior = self.encode(counts)
+        posterior = self.encode(counts, covariates)
         z = posterior.rsample()
-        nll = -self.decode(z, counts.library).log_likelihood(counts).mean()
+        nll = -self.decode(z, counts.library, covariates).log_likelihood(counts).mean()
         loc, scale = at_least_float32(posterior.loc), at_least_float32(posterior.scale)
         kl = (0.5 * (loc**2 + scale**2 - 1) - scale.log()).mean(0)  # (latent,)
         return Elbo(loss=nll + beta * kl.clamp(min=free_bits).sum(), nll=nll, kl=kl)

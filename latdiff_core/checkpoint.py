@@ -28,8 +28,8 @@ from latdiff_core.interfaces import INTERFACES, ComponentConfig
 from latdiff_core.registry import current_registry
 from latdiff_core.schema import DataSchema
 
-FORMAT = 1
-"""Version of the folder's layout; a reader refuses a higher one."""
+FORMAT = 2
+"""Version of the folder's layout; a reader takes only its own."""
 CONFIG, SCHEMA, MANIFEST, METRICS = "config.yaml", "schema.json", "manifest.json", "metrics.csv"
 AUTOENCODER, DIFFUSION = "autoencoder.safetensors", "diffusion.safetensors"
 TRAINING_CELLS = "training_cells.safetensors"
@@ -164,13 +164,17 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         found = int(manifest["format"])
-        files = {} if found > FORMAT else dict(manifest["files"])
+        files = dict(manifest["files"]) if found == FORMAT else {}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(f"{path / MANIFEST} is damaged ({error}); copy the folder again, or fit again") from None
     if found > FORMAT:
         raise RunFolderError(
-            f"{path} was written by a newer version of latdiff (format {found}, this one reads up to {FORMAT}); "
+            f"{path} was written by a newer version of latdiff (format {found}, this one reads {FORMAT}); "
             "upgrade latdiff-core"
+        )
+    if found < FORMAT:
+        raise RunFolderError(
+            f"{path} was written by an older version of latdiff (format {found}, this one reads {FORMAT}); fit again"
         )
     if lacking := {CONFIG, SCHEMA, AUTOENCODER, DIFFUSION, TRAINING_CELLS, METRICS} - set(files):
         raise RunFolderError(f"{path / MANIFEST} is damaged (it lists no {', '.join(sorted(lacking))}); fit again")

@@ -1,4 +1,4 @@
-"""Condition values of a batch of cells, and their embedding with learned nulls."""
+"""Attribute values of a batch of cells, and the embedding of conditions with learned nulls."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from latdiff_core.schema import Attribute, CategoricalAttribute, ContinuousAttribute
+from latdiff_core.interfaces import Covariates
+from latdiff_core.schema import Attribute, CategoricalAttribute, ContinuousAttribute, DataSchema, VectorAttribute
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """Condition values, one tensor per attribute.
+    """Attribute values, one tensor per attribute.
 
     Attributes
     ----------
     values
-        Per attribute (batch,): category codes in int64, -1 where missing; or numbers in float32, NaN where missing.
+        Per attribute: category codes (batch,) in int64, -1 where missing; or numbers (batch,), or vectors
+        (batch, numbers), in float32, NaN where missing.
     cells
         Number of cells; it stands by itself because a model may have no attributes.
     """
@@ -36,16 +38,77 @@ class Conditions:
 
     def repeat(self, times: int) -> Conditions:
         """The whole batch ``times`` over, one copy after the other."""
-        return Conditions(tuple(v.repeat(times) for v in self.values), times * self.cells)
+        return Conditions(tuple(torch.cat([v] * times) for v in self.values), times * self.cells)
 
     def present(self) -> Tensor:
         """Which attributes of which cells are known, (batch, attributes), bool."""
-        known = [v >= 0 if v.dtype == torch.int64 else v.isfinite() for v in self.values]
+        known = [v >= 0 if v.dtype == torch.int64 else v.view(len(v), -1).isfinite().all(-1) for v in self.values]
         return torch.stack(known, -1) if known else torch.ones(self.cells, 0, dtype=torch.bool)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Conditions:
         """Move to a device."""
         return Conditions(tuple(v.to(device, non_blocking=non_blocking) for v in self.values), self.cells)
+
+
+def coded_width(attribute: Attribute) -> int:
+    """Width of an attribute's coding."""
+    match attribute:
+        case CategoricalAttribute():
+            return len(attribute.categories)
+        case ContinuousAttribute():
+            return 1
+        case VectorAttribute():
+            return len(attribute.mean)
+
+
+def coded(values: Tensor, attribute: Attribute) -> Tensor:
+    """Values of one attribute as numbers of which 0 is the average training cell, or unknown, (batch, width) float32.
+
+    Categories are one-hot minus their shares, numbers are standardised.
+    """
+    if isinstance(attribute, CategoricalAttribute):
+        one_hot = nn.functional.one_hot(values.clamp(min=0), len(attribute.categories))
+        centred = one_hot - torch.tensor(attribute.shares, device=values.device)
+        return torch.where(values.unsqueeze(-1) >= 0, centred, 0.0)
+    mean, std = (torch.tensor(x, device=values.device) for x in (attribute.mean, attribute.std))
+    numbers = (values - mean) / std
+    return numbers.view(len(numbers), -1).nan_to_num(0.0)
+
+
+def coded_conditions(conditions: Conditions, attributes: Sequence[Attribute]) -> Tensor:
+    """The codings of all attributes side by side, (batch, sum of their widths) float32."""
+    parts = [coded(values, attribute) for values, attribute in zip(conditions.values, attributes, strict=True)]
+    return torch.cat(parts, -1) if parts else torch.zeros(len(conditions), 0)
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """All that is said of a batch of cells.
+
+    Attributes
+    ----------
+    conditions
+        Values of the condition attributes.
+    nuisance
+        Values of the nuisance attributes.
+    """
+
+    conditions: Conditions
+    nuisance: Conditions
+
+    def __len__(self) -> int:
+        return len(self.conditions)
+
+    def __getitem__(self, index: Tensor | slice) -> Annotations:
+        """Select cells by a slice or an index tensor."""
+        return Annotations(self.conditions[index], self.nuisance[index])
+
+    def covariates(self, schema: DataSchema) -> Covariates:
+        """The same as numbers, for stage 1."""
+        return Covariates(
+            nuisance=coded_conditions(self.nuisance, schema.nuisance),
+            condition=coded_conditions(self.conditions, schema.attributes),
+        )
 
 
 class CategoricalEmbedding(nn.Module):
@@ -61,18 +124,17 @@ class CategoricalEmbedding(nn.Module):
         return vectors
 
 
-class ContinuousEmbedding(nn.Module):
-    """A small network on the standardised value."""
+class NumericEmbedding(nn.Module):
+    """A small network on the standardised number or numbers."""
 
-    def __init__(self, mean: float, std: float, width: int) -> None:
+    def __init__(self, attribute: ContinuousAttribute | VectorAttribute, width: int) -> None:
         super().__init__()
-        self.mean, self.std = mean, std
-        self.net = nn.Sequential(nn.Linear(1, width), nn.GELU(), nn.Linear(width, width))
+        self.attribute = attribute
+        self.net = nn.Sequential(nn.Linear(coded_width(attribute), width), nn.GELU(), nn.Linear(width, width))
 
-    def forward(self, value: Tensor) -> Tensor:
-        """(batch,) values, of which missing ones are NaN, to (batch, width)."""
-        standardised = (value.nan_to_num(self.mean) - self.mean) / self.std
-        vectors: Tensor = self.net(standardised.unsqueeze(-1).to(next(self.parameters()).dtype))
+    def forward(self, values: Tensor) -> Tensor:
+        """(batch,) or (batch, numbers), of which missing ones are NaN, to (batch, width)."""
+        vectors: Tensor = self.net(coded(values, self.attribute).to(next(self.parameters()).dtype))
         return vectors
 
 
@@ -115,5 +177,5 @@ def _embedding(attribute: Attribute, width: int) -> nn.Module:
     match attribute:
         case CategoricalAttribute():
             return CategoricalEmbedding(len(attribute.categories), width)
-        case ContinuousAttribute():
-            return ContinuousEmbedding(attribute.mean, attribute.std, width)
+        case ContinuousAttribute() | VectorAttribute():
+            return NumericEmbedding(attribute, width)

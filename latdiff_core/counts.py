@@ -77,10 +77,14 @@ class CountBatch:
         out[self.rows, self.indices] = entries
         return out
 
+    def log1p_values(self, target: float = 1e4) -> Tensor:
+        """log(1 + counts per ``target``) of each stored entry, (nonzeros,)."""
+        scale = target / self.library.clamp(min=1.0)
+        return torch.log1p(self.values * scale[self.rows])
+
     def log1p_normalised(self, target: float = 1e4) -> Tensor:
         """log(1 + counts per ``target``), (batch, genes): what an encoder should see instead of raw counts."""
-        scale = target / self.library.clamp(min=1.0)
-        return self.dense(torch.log1p(self.values * scale[self.rows]))
+        return self.dense(self.log1p_values(target))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> CountBatch:
         """Move to a device; only the stored entries travel."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from latdiff_core.conditions import ConditionEmbedding, Conditions
 from latdiff_core.errors import require_shape
 from latdiff_core.interfaces import BranchedDenoise, Denoiser, Guidance, Sampler, Schedule
-from latdiff_core.prediction import Prediction, target, to_clean
+from latdiff_core.prediction import Prediction, target, to_clean, total_std
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Diffusion(nn.Module):
         return NoiseDraw(
             t=self.schedule.sample_times(n, generator),
             eps=torch.randn(n, self.dim, generator=generator),
-            keep=self.guidance.keep_mask(n, len(conditions.values), generator),
+            keep=self.guidance.keep_mask(n, generator),
         )
 
     def loss(self, x: Tensor, conditions: Conditions, draw: NoiseDraw) -> Tensor:
@@ -101,7 +101,7 @@ class Diffusion(nn.Module):
         alpha, sigma = self._alpha_sigma(draw.t, x)
         eps = draw.eps.to(x)
         x_t = alpha * x + sigma * eps
-        output = self.denoiser(x_t, self._times(draw.t, x), self.embedding(conditions, draw.keep))
+        output = self._predict(x_t, draw.t, alpha, sigma, self.embedding(conditions, draw.keep))
         error = (output - target(self.prediction, x, eps, alpha, sigma)).square().mean(-1)
         weighted: Tensor = self.schedule.loss_weight(draw.t).to(error) * error
         return weighted
@@ -114,8 +114,8 @@ class Diffusion(nn.Module):
             mask = keep.to(z_t.device).repeat_interleave(cells, dim=0)  # (branches * batch, attributes)
             condition = self.embedding(conditions.repeat(branches), mask)
             stacked, times = z_t.repeat(branches, 1), t.repeat(branches)
-            output = self.denoiser(stacked, self._times(times, z_t), condition)
             alpha, sigma = self._alpha_sigma(times, z_t)
+            output = self._predict(stacked, times, alpha, sigma, condition)
             return to_clean(self.prediction, output, stacked, alpha, sigma).view(branches, cells, -1)
 
         return denoise
@@ -128,16 +128,18 @@ class Diffusion(nn.Module):
         try:
             noise = torch.randn(len(conditions), self.dim, generator=generator).to(self.standardiser.mean)
             on_device = conditions.to(noise.device)
-            denoise = self.guidance.guided(self.branched_denoise(on_device), len(conditions.values))
+            denoise = self.guidance.guided(self.branched_denoise(on_device))
             x = self.sampler.sample(denoise, noise, self.schedule, generator)
             return self.standardiser.inverse(x)
         finally:
             self.train(training)
 
-    @staticmethod
-    def _times(t: Tensor, like: Tensor) -> Tensor:
-        # Never in half precision: there 0.999 is 1, and the network would see another time than alpha and sigma.
-        return t.to(like.device, torch.promote_types(like.dtype, torch.float32))
+    def _predict(self, z_t: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
+        """The network's output; whatever the path, it sees latents of unit variance."""
+        # Times never in half precision: there 0.999 is 1, and the network would see another time than alpha and sigma.
+        times = t.to(z_t.device, torch.promote_types(z_t.dtype, torch.float32))
+        output: Tensor = self.denoiser(z_t / total_std(alpha, sigma), times, condition)
+        return output
 
     def _alpha_sigma(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         alpha, sigma = self.schedule.alpha_sigma(t.double())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -14,6 +15,7 @@ from scipy import sparse
 
 from latdiff_core.assembly import build_diffusion, check_assembly
 from latdiff_core.checkpoint import FittedModel, load_run, save_run, used_versions
+from latdiff_core.conditions import Annotations, Conditions
 from latdiff_core.configs import (
     ModelConfig,
     Overrides,
@@ -27,22 +29,27 @@ from latdiff_core.counts import CountBatch
 from latdiff_core.data import (
     TrainingCells,
     aligned_counts,
+    annotation_table,
     build_schema,
     decode_obs,
+    decode_obsm,
     encode_obs,
     raw_counts,
     read_anndata,
     requested_conditions,
     requested_library,
+    unknown_values,
 )
 from latdiff_core.data.fingerprint import fingerprint
 from latdiff_core.errors import ConfigError, LatdiffError, TrainingInterrupted
-from latdiff_core.generation import CONDITIONS_STREAM, block_seed, generate_counts
+from latdiff_core.generation import CONDITIONS_STREAM, block_seed, generate_counts, warn_of_untrained_branches
 from latdiff_core.progress import progress_bar
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
+
+log = logging.getLogger(__name__)
 
 SAMPLING_PARTS = ("diffusion.sampler", "diffusion.guidance")
 EMBEDDING_BATCH = 512
@@ -73,6 +80,7 @@ class LatentDiffusion:
         name: str = "default",
         conditions: Sequence[str | Mapping[str, Any]] = (),
         overrides: Overrides | None = None,
+        nuisance: Sequence[str | Mapping[str, Any]] = (),
     ) -> Self:
         """A model after a named recipe.
 
@@ -82,16 +90,18 @@ class LatentDiffusion:
             One of those that ``latdiff recipes`` lists.
         conditions
             What generation can be asked for: columns of ``obs`` taken as categories, or mappings such as
-            ``{"kind": "continuous", "key": "dose"}``.
+            ``{"kind": "continuous", "key": "dose"}`` and ``{"kind": "vector", "key": "fingerprint"}`` (of ``obsm``).
         overrides
             Config values by dotted path, such as ``{"autoencoder.latent_dim": 48}``.
+        nuisance
+            What the latent shall be free of, such as batch or donor, written like conditions.
 
         Raises
         ------
         ConfigError
             If the recipe does not exist or the result is not a valid config.
         """
-        return cls(recipe_config(name, conditions, overrides))
+        return cls(recipe_config(name, conditions, overrides, nuisance))
 
     @classmethod
     def from_config(
@@ -143,15 +153,16 @@ class LatentDiffusion:
         check_assembly(self.config)
         cells = read_anndata(adata)
         counts = raw_counts(cells, self.config.data.layer)
-        schema = build_schema(cells, self.config.data)
-        conditions = encode_obs(cells.obs, schema.attributes)
+        table = annotation_table(cells)
+        schema = build_schema(cells.var_names, table, self.config.data)
+        annotations = Annotations(encode_obs(table, schema.attributes), encode_obs(table, schema.nuisance))
         library = torch.as_tensor(np.asarray(counts.sum(1)).ravel(), dtype=torch.float32)
-        training_cells = TrainingCells(conditions, library)
-        data = fingerprint(counts, schema, conditions)
+        training_cells = TrainingCells(annotations.conditions, library)
+        data = fingerprint(counts, schema, annotations)
         with tempfile.TemporaryDirectory() if checkpoints is None else nullcontext(checkpoints) as folder:
             open_checkpoints(Path(folder), self.config, data, resume)
             try:
-                result = fit_model(self.config, schema, counts, training_cells, Path(folder), progress)
+                result = fit_model(self.config, schema, counts, annotations, Path(folder), progress)
             except KeyboardInterrupt as error:
                 again = (
                     f"fit again with checkpoints={str(folder)!r} and resume=True to go on"
@@ -191,8 +202,9 @@ class LatentDiffusion:
         n
             Number of cells; may be left out when ``conditions`` is a table.
         conditions
-            One setting for all cells, such as ``{"cell_type": "B cell"}``, or a table with one row per cell. What is
-            not asked for is drawn from the training cells that agree with what is.
+            One setting for all cells, such as ``{"cell_type": "B cell"}``, or a table with one row per cell; the
+            value of a vector condition is an array. A condition that is not asked for is drawn from the training cells
+            that agree with what is; a nuisance attribute that is not asked for is that of the average cell.
         library
             Total counts per cell, one number or one per cell; generated when not given.
         seed
@@ -209,7 +221,8 @@ class LatentDiffusion:
         Returns
         -------
         AnnData
-            Integer counts as CSR (cells, genes), conditions in ``obs``, genes in ``var``, provenance in ``uns``.
+            Integer counts as CSR (cells, genes), conditions in ``obs`` and ``obsm``, genes in ``var``, provenance in
+            ``uns``.
 
         Raises
         ------
@@ -223,15 +236,19 @@ class LatentDiffusion:
             with torch.random.fork_rng(devices=[]):  # the user's random state stays as it is
                 diffusion = build_diffusion(config, fitted.schema)
             diffusion.load_state_dict(fitted.diffusion.state_dict())
+            warn_of_untrained_branches(fitted.diffusion.guidance, diffusion.guidance)
         generator = torch.Generator().manual_seed(block_seed(seed, CONDITIONS_STREAM))
         asked = requested_conditions(n, conditions, fitted.schema, fitted.training_cells, generator)
         sizes = None if library is None else requested_library(library, len(asked))
         with progress_bar("generating", len(asked), progress) as advance:
             counts = generate_counts(
-                fitted.autoencoder, diffusion, asked, fitted.training_cells, sizes, seed, mean, advance
+                fitted.autoencoder, diffusion, asked, fitted.schema, fitted.training_cells, sizes, seed, mean, advance
             )
-        uns = {"config": dump_config(config), "seed": seed, "expression": "mean" if mean else "counts"}
-        return self._annotate(counts, decode_obs(asked, fitted.schema.attributes), uns)
+        generates = fitted.autoencoder.decoder.generates
+        if generates != "counts":
+            log.warning("the decoder of this model generates no counts: X holds log1p of counts per 10,000")
+        expression = f"{'mean ' if mean else ''}{generates}"
+        return self._annotate(counts, asked, {"config": dump_config(config), "seed": seed, "expression": expression})
 
     def embed(self, adata: AnnData | str | Path) -> np.ndarray:
         """Posterior means of real cells, float32 (cells, latent); genes are matched by name.
@@ -239,14 +256,20 @@ class LatentDiffusion:
         Raises
         ------
         DataError
-            If the genes differ from the model's, or the counts are not raw counts.
+            If the genes differ from the model's, the counts are not raw counts, or a nuisance attribute is missing.
         """
         fitted = self._require_fitted()
-        counts = aligned_counts(read_anndata(adata), fitted.schema.genes, self.config.data.layer)
-        starts = range(0, counts.shape[0], EMBEDDING_BATCH)
-        batches = (CountBatch.from_csr(counts[start : start + EMBEDDING_BATCH]) for start in starts)
-        with torch.no_grad():
-            return torch.cat([fitted.autoencoder.encode(batch).loc.float() for batch in batches]).numpy()
+        cells = read_anndata(adata)
+        counts = aligned_counts(cells, fitted.schema.genes, self.config.data.layer)
+        nuisance = encode_obs(annotation_table(cells), fitted.schema.nuisance)
+        annotations = Annotations(unknown_values(fitted.schema.attributes, len(nuisance)), nuisance)
+        latents = []
+        for start in range(0, len(annotations), EMBEDDING_BATCH):
+            rows = slice(start, start + EMBEDDING_BATCH)
+            batch, covariates = CountBatch.from_csr(counts[rows]), annotations[rows].covariates(fitted.schema)
+            with torch.no_grad():
+                latents.append(fitted.autoencoder.encode(batch, covariates).loc.float())
+        return torch.cat(latents).numpy()
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write a run folder; an existing one is replaced only with ``overwrite``."""
@@ -276,15 +299,18 @@ class LatentDiffusion:
             raise LatdiffError("this model is not fitted; call fit(adata), or LatentDiffusion.load(folder)")
         return self._fitted
 
-    def _annotate(self, counts: sparse.csr_matrix, obs: pd.DataFrame, uns: Mapping[str, Any]) -> AnnData:
+    def _annotate(self, counts: sparse.csr_matrix, asked: Annotations, uns: Mapping[str, Any]) -> AnnData:
         import anndata
         import pandas as pd
 
         fitted = self._require_fitted()
         versions = dict(fitted.provenance["versions"])
+        values = Conditions((*asked.conditions.values, *asked.nuisance.values), len(asked))
+        attributes = (*fitted.schema.attributes, *fitted.schema.nuisance)
         return anndata.AnnData(
             X=counts,
-            obs=obs,
+            obs=decode_obs(values, attributes),
+            obsm=decode_obsm(values, attributes),
             var=pd.DataFrame(index=list(fitted.schema.genes)),
             uns={"latdiff": {**uns, "versions": versions, "data": dict(fitted.provenance["data"])}},
         )

@@ -12,12 +12,17 @@ from inspect import isabstract
 from typing import Any
 
 import pluggy
+from pydantic.errors import PydanticInvalidForJsonSchema
 
 from latdiff_core import hookspecs
 from latdiff_core.errors import ConfigError, PluginError, known
 from latdiff_core.interfaces import INTERFACES, ComponentConfig
 
 ENTRY_POINT_GROUP = "latdiff"
+STANDARD = frozenset(
+    {"latdiff-counts", "latdiff-denoisers", "latdiff-processes", "latdiff-conditioning", "latdiff-standard"}
+)
+"""Distributions that are loaded first, so that no other can take a kind away from them by its name."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +87,13 @@ class Registry:
         self.plugins.append(PluginReport(name, distribution, version, kinds, tuple(recipes)))
 
     def load(self, entries: Iterable[EntryPoint]) -> None:
-        """Import and register plugins from entry points; a failing one is reported by name and skipped."""
-        for entry in sorted(entries, key=lambda e: e.name):
-            distribution = entry.dist.name if entry.dist else ""
+        """Import and register plugins from entry points; a failing one is reported by name and skipped.
+
+        Of two that claim the same kind, the one that is loaded later fails: the standard distributions come first, the
+        others in alphabetical order.
+        """
+        for entry in sorted(entries, key=lambda e: (_distribution(e) not in STANDARD, e.name)):
+            distribution = _distribution(entry)
             version = entry.dist.version if entry.dist else ""
             try:
                 self.register(entry.load(), entry.name, distribution, version)
@@ -128,6 +137,10 @@ class Registry:
         return self._recipes[name]
 
 
+def _distribution(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else ""
+
+
 def _sequence(answer: Any, plugin: str) -> Sequence[Any]:
     if not isinstance(answer, Sequence) or isinstance(answer, str):
         raise PluginError(f"plugin {plugin!r} returned {answer!r} from latdiff_components; it must return a list")
@@ -150,6 +163,12 @@ def _check_component(component: object, plugin: str) -> None:
         )
     if isabstract(component):
         raise PluginError(f"plugin {plugin!r} returned {component.__name__}, which does not implement build()")
+    try:
+        component.model_json_schema()  # `latdiff schema` is made of all of them: one that fails would fail it for all
+    except PydanticInvalidForJsonSchema as error:
+        raise PluginError(
+            f"plugin {plugin!r} returned {component.__name__}, a field of which cannot be written in YAML: {error}"
+        ) from error
 
 
 @cache

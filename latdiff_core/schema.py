@@ -1,4 +1,4 @@
-"""What a model knows about the data it was trained on: genes and condition values."""
+"""What a model knows about the data it was trained on: genes, and the values of its attributes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ class CategoricalAttribute(Config):
     """Column of ``obs``."""
     categories: tuple[str, ...]
     """Values seen in training; their order is the map from code to name."""
+    shares: tuple[float, ...]
+    """Share of each value among the training cells that have one."""
     missing: Literal["refuse", "allow"] = "refuse"
     """Whether cells may lack the value."""
 
@@ -35,7 +37,21 @@ class ContinuousAttribute(Config):
     """Whether cells may lack the value."""
 
 
-Attribute = Annotated[CategoricalAttribute | ContinuousAttribute, Field(discriminator="kind")]
+class VectorAttribute(Config):
+    """A condition with several numbers per cell."""
+
+    kind: Literal["vector"] = "vector"
+    key: str
+    """Key of ``obsm``."""
+    mean: tuple[float, ...]
+    """Mean of each number over the training cells, for standardisation."""
+    std: tuple[float, ...]
+    """Standard deviation of each number over the training cells; 1 where they are all equal."""
+    missing: Literal["refuse", "allow"] = "refuse"
+    """Whether cells may lack the vector."""
+
+
+Attribute = Annotated[CategoricalAttribute | ContinuousAttribute | VectorAttribute, Field(discriminator="kind")]
 
 
 class DataSchema(Config):
@@ -45,5 +61,12 @@ class DataSchema(Config):
     """Modelled genes, in the order of the decoder's outputs."""
     attributes: tuple[Attribute, ...]
     """Condition attributes, in the order of the condition tokens."""
+    nuisance: tuple[Attribute, ...] = ()
+    """Attributes that the latent shall be free of."""
     cells: int
     """Number of cells the model was fitted on."""
+
+    @property
+    def keys(self) -> list[str]:
+        """Names of all attributes, of conditions and then of nuisance."""
+        return [attribute.key for attribute in (*self.attributes, *self.nuisance)]

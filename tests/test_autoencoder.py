@@ -13,10 +13,12 @@ from latdiff_core import CountBatch, LatentDiffusion
 from latdiff_core.assembly import build_autoencoder
 from latdiff_core.autoencoder import CountAutoencoder
 from latdiff_core.errors import ShapeError
+from latdiff_core.interfaces import Covariates
 from latdiff_core.schema import DataSchema
 from latdiff_core.training.fit import report_activity
 
 COUNTS = torch.randint(0, 9, (6, 5), generator=torch.Generator().manual_seed(0))
+NOTHING = Covariates(torch.zeros(6, 0), torch.zeros(6, 0))
 
 
 @pytest.fixture
@@ -32,11 +34,11 @@ def test_the_bound_is_the_likelihood_plus_the_weighted_kl(make_model, decoder):
     autoencoder = build_autoencoder(make_model({"autoencoder.decoder": decoder}).config, schema).eval()
     batch = CountBatch.from_dense(COUNTS)
     torch.manual_seed(1)
-    elbo = autoencoder.elbo(batch, beta=0.3)
+    elbo = autoencoder.elbo(batch, NOTHING, beta=0.3)
     torch.manual_seed(1)
-    posterior = autoencoder.encode(batch)
+    posterior = autoencoder.encode(batch, NOTHING)
     z = posterior.rsample()
-    dense = autoencoder.decode(z, batch.library).log_prob(COUNTS.float()).sum(1)  # summed over genes, per cell
+    dense = autoencoder.decode(z, batch.library, NOTHING).log_prob(COUNTS.float()).sum(1)  # summed over genes, per cell
     kl = kl_divergence(posterior, Normal(0.0, 1.0))  # (batch, latent)
     assert elbo.kl.shape == (autoencoder.latent_dim,)
     torch.testing.assert_close(elbo.nll, -dense.mean())
@@ -50,7 +52,7 @@ def test_free_bits_cost_nothing_and_give_no_gradient(autoencoder):
     def gradient(beta: float, free_bits: float) -> tuple[float, torch.Tensor]:
         autoencoder.zero_grad()
         torch.manual_seed(1)
-        elbo = autoencoder.elbo(batch, beta, free_bits)
+        elbo = autoencoder.elbo(batch, NOTHING, beta, free_bits)
         elbo.loss.backward()
         return (elbo.loss - elbo.nll).item(), autoencoder.encoder.mean.weight.grad.clone()
 
@@ -58,28 +60,28 @@ def test_free_bits_cost_nothing_and_give_no_gradient(autoencoder):
     assert cost == pytest.approx(1000.0 * autoencoder.latent_dim, rel=1e-4)
     torch.testing.assert_close(of_free, gradient(0.0, 0.0)[1])
     assert not torch.allclose(of_free, gradient(1.0, 0.0)[1])
-    between = autoencoder.elbo(batch).kl.sort().values[:2].mean().item()  # above the smallest of the dimensions only
-    elbo = autoencoder.elbo(batch, 1.0, between)
+    between = autoencoder.elbo(batch, NOTHING).kl.sort().values[:2].mean().item()  # above the smallest only
+    elbo = autoencoder.elbo(batch, NOTHING, 1.0, between)
     torch.testing.assert_close(elbo.loss - elbo.nll, elbo.kl.clamp(min=between).sum())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_models_of_any_precision_take_integer_counts_and_give_the_loss_in_float32_or_better(autoencoder, dtype):
     """Mistakes B4 and B8."""
-    elbo = autoencoder.to(dtype).elbo(CountBatch.from_dense(COUNTS))
+    elbo = autoencoder.to(dtype).elbo(CountBatch.from_dense(COUNTS), NOTHING)
     for part in (elbo.loss, elbo.nll, elbo.kl):
         assert part.dtype == torch.promote_types(dtype, torch.float32)
         assert part.isfinite().all()
-    autoencoder.to(dtype).elbo(CountBatch.from_dense(COUNTS)).loss.backward()
+    autoencoder.to(dtype).elbo(CountBatch.from_dense(COUNTS), NOTHING).loss.backward()
     assert all(p.grad.isfinite().all() for p in autoencoder.parameters())
 
 
 @pytest.mark.parametrize(("z", "library"), [((6, 4), (6, 1)), ((6, 4), (1,)), ((6, 4), ()), ((6, 3), (6,))])
 def test_wrong_shapes_are_refused_before_they_reach_a_decoder(autoencoder, monkeypatch, z, library):
     """Mistake B4: a library of (batch, 1) silently gives (batch, batch, genes) in a decoder that does not look."""
-    monkeypatch.setattr(autoencoder.decoder, "forward", lambda z, library: None)
+    monkeypatch.setattr(autoencoder.decoder, "forward", lambda z, library, covariates: None)
     with pytest.raises(ShapeError, match="has shape"):
-        autoencoder.decode(torch.zeros(z), torch.ones(library))
+        autoencoder.decode(torch.zeros(z), torch.ones(library), NOTHING)
 
 
 def test_a_fitted_model_is_frozen_and_in_evaluation_mode(fitted_model, tmp_path, tiny_data):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from latdiff_core.conditions import ConditionEmbedding, Conditions
-from latdiff_core.schema import CategoricalAttribute, ContinuousAttribute
+from latdiff_core.conditions import ConditionEmbedding, Conditions, coded_conditions
+from latdiff_core.schema import CategoricalAttribute, ContinuousAttribute, VectorAttribute
 
 ATTRIBUTES = (
-    CategoricalAttribute(key="cell_type", categories=("B", "T", "NK"), missing="allow"),
+    CategoricalAttribute(key="cell_type", categories=("B", "T", "NK"), shares=(0.5, 0.3, 0.2), missing="allow"),
     ContinuousAttribute(key="dose", mean=0.0, std=2.0, missing="allow"),
 )
 NAN = float("nan")
@@ -76,6 +76,35 @@ def test_a_continuous_value_is_standardised_before_it_is_embedded():
     torch.testing.assert_close(
         ours(Conditions((torch.tensor([50.0, 65.0]),), 2)), reference(Conditions((torch.tensor([0.0, 1.5]),), 2))
     )
+
+
+def test_a_vector_is_one_token_and_missing_with_any_of_its_numbers():
+    torch.manual_seed(0)
+    drug = VectorAttribute(key="drug", mean=(1.0, 2.0, 3.0), std=(1.0, 1.0, 2.0), missing="allow")
+    embedding = ConditionEmbedding([drug], 6)
+    values = torch.tensor([[0.0, 1.0, 2.0], [5.0, 1.0, 2.0], [0.0, NAN, 2.0]])
+    tokens = embedding(Conditions((values,), 3))
+    assert tokens.shape == (3, 1, 6)
+    assert not torch.allclose(tokens[0], tokens[1])
+    assert torch.equal(tokens[2, 0], embedding.null[0])
+    assert Conditions((values,), 3).repeat(2).values[0].shape == (6, 3)
+
+
+def test_covariates_are_centred_on_the_average_training_cell_and_0_where_unknown():
+    codes = torch.tensor([0] * 5 + [1] * 3 + [2] * 2)
+    numbers = torch.linspace(-1, 5, 10)
+    dose = ContinuousAttribute(key="dose", mean=2.0, std=numbers.std(correction=0).item())
+    drug = VectorAttribute(key="drug", mean=(2.0, 0.0), std=(dose.std, 1.0))
+    vectors = torch.stack([numbers, torch.zeros(10)], -1)
+    values = Conditions((codes, numbers, vectors), 10)
+    coding = coded_conditions(values, (ATTRIBUTES[0], dose, drug))
+    assert coding.shape == (10, 3 + 1 + 2)
+    torch.testing.assert_close(coding.mean(0), torch.zeros(6), atol=1e-6, rtol=0)
+    torch.testing.assert_close(coding[:, 3:5].std(0, correction=0), torch.ones(2))
+    torch.testing.assert_close(coding[5, :3], torch.tensor([-0.5, 0.7, -0.2]))
+    unknown = Conditions((torch.tensor([-1]), torch.tensor([NAN]), torch.full((1, 2), NAN)), 1)
+    assert torch.equal(coded_conditions(unknown, (ATTRIBUTES[0], dose, drug)), torch.zeros(1, 6))
+    assert coded_conditions(Conditions((), 4), ()).shape == (4, 0)
 
 
 def test_a_model_without_attributes_has_no_tokens():

@@ -42,7 +42,8 @@ PROBLEMS = [
         "data -> conditions -> 0 -> mising: there is no such field; did you mean 'missing'",
     ),
     ({"data.conditions": [{"kind": "continuous"}]}, "data -> conditions -> 0 -> key: required"),
-    ({"data.conditions": [{"kind": "categorical", "key": "a"}] * 2}, "data: conditions name a more than once"),
+    ({"data.conditions": ["a", "a"]}, "data: conditions and nuisance name a more than once"),
+    ({"data.conditions": ["a"], "data.nuisance": ["a"]}, "data: conditions and nuisance name a more than once"),
 ]
 
 

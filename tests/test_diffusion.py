@@ -13,7 +13,7 @@ from latdiff_core.assembly import build_diffusion
 from latdiff_core.conditions import Conditions
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.interfaces import Denoiser
-from latdiff_core.prediction import target
+from latdiff_core.prediction import target, total_std
 from latdiff_core.schema import CategoricalAttribute, ContinuousAttribute, DataSchema
 from latdiff_core.training.batches import LatentBatch
 from latdiff_core.training.fit import standardise
@@ -24,7 +24,7 @@ CELLS = 5
 @pytest.fixture(scope="module")
 def schema() -> DataSchema:
     attributes = (
-        CategoricalAttribute(key="cell_type", categories=("B", "T")),
+        CategoricalAttribute(key="cell_type", categories=("B", "T"), shares=(0.5, 0.5)),
         ContinuousAttribute(key="dose", mean=0.0, std=1.0),
     )
     return DataSchema(genes=("a", "b"), attributes=attributes, cells=1)
@@ -51,7 +51,7 @@ def make_diffusion(make_model, schema) -> Callable[..., Diffusion]:
 
 
 class Oracle(Denoiser):
-    """Knows the clean latents, finds the noise in what it is given, and predicts the exact target plus ``error``."""
+    """Knows the clean latents, finds the noise in its scaled input, and predicts the exact target plus ``error``."""
 
     def __init__(self, diffusion: Diffusion, z: Tensor, error: float) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Oracle(Denoiser):
 
     def forward(self, z_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         alpha, sigma = (s.unsqueeze(-1) for s in self.schedule.alpha_sigma(t))
-        eps = (z_t - alpha * self.z) / sigma
+        eps = (z_t * total_std(alpha, sigma) - alpha * self.z) / sigma
         return target(self.prediction, self.z, eps, alpha, sigma) + self.error
 
 
@@ -165,7 +165,7 @@ def test_a_cell_alone_is_generated_as_in_any_batch(make_diffusion, conditions, c
     @torch.no_grad()
     def generate(cells: Tensor) -> Tensor:
         chosen = conditions[cells]
-        denoise = diffusion.guidance.guided(diffusion.branched_denoise(chosen), 2)
+        denoise = diffusion.guidance.guided(diffusion.branched_denoise(chosen))
         return diffusion.sampler.sample(denoise, noise[cells], diffusion.schedule)
 
     together = generate(torch.arange(CELLS))

@@ -29,7 +29,7 @@ def trained_model(make_model, tiny_data) -> LatentDiffusion:
 def test_counts_are_sampled_around_the_expectations_with_their_variance_and_zeros(fitted_model):
     """Mistake B12: generating expectations gives no exact zeros and a tenth of the variance."""
     x, mu = dense(fitted_model, 2000).astype(float), dense(fitted_model, 2000, mean=True).astype(float)
-    theta = fitted_model.fitted.autoencoder.decoder.dispersion().exp().numpy()
+    theta = fitted_model.fitted.autoencoder.decoder.dispersion(None, None).exp().numpy()
     z = (x - mu) / np.sqrt(mu + mu**2 / theta)
     assert abs(z.mean()) < 4 / np.sqrt(z.size)
     assert z.var() == pytest.approx(1.0, abs=0.08)
@@ -42,7 +42,7 @@ def test_counts_are_sampled_around_the_expectations_with_their_variance_and_zero
 
 def test_expectations_are_labelled_as_such(fitted_model):
     assert fitted_model.generate(2, ASKED).uns["latdiff"]["expression"] == "counts"
-    assert fitted_model.generate(2, ASKED, mean=True).uns["latdiff"]["expression"] == "mean"
+    assert fitted_model.generate(2, ASKED, mean=True).uns["latdiff"]["expression"] == "mean counts"
 
 
 @pytest.mark.parametrize("cell_type", ["B", "NK", "T"])
@@ -112,6 +112,21 @@ def test_sampler_and_guidance_can_be_overridden_for_one_call(trained_model, over
     assert not np.allclose(changed.X.toarray(), before)
     assert changed.uns["latdiff"]["config"] != trained_model.generate(1, ASKED).uns["latdiff"]["config"]
     np.testing.assert_array_equal(dense(trained_model, 20, mean=True), before)
+
+
+@pytest.mark.parametrize(
+    ("trained", "asked", "warned"),
+    [
+        ("none", {"kind": "classifier_free", "scale": 2.0}, True),
+        ("none", {"kind": "classifier_free", "scale": 1.0}, False),
+        ("classifier_free", {"kind": "compositional"}, False),
+        ({"kind": "compositional", "alone": 0.0}, {"kind": "compositional"}, True),
+    ],
+)
+def test_guidance_that_training_did_not_prepare_is_warned_of(make_model, tiny_data, caplog, trained, asked, warned):
+    model = make_model({"diffusion.guidance": trained}).fit(tiny_data, progress=False)
+    model.generate(2, ASKED, library=100, overrides={"diffusion.guidance": asked})
+    assert ("conditions hidden, which training hardly ever did" in caplog.text) == warned
 
 
 def test_a_model_without_conditions_generates(make_model, tiny_data):

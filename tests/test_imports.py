@@ -24,7 +24,7 @@ ORDER = [
     {"data", "progress"},
     {"training", "checkpoint", "generation"},
     {"model"},
-    {"evaluation", "testing", "demo"},
+    {"evaluation", "testing", "demo", "scaffold"},
     {"cli"},
 ]
 LEVEL = {name: level for level, group in enumerate(ORDER) for name in group}

@@ -9,12 +9,12 @@ import pytest
 import torch
 from scipy import sparse
 
-from latdiff_core.configs import CategoricalConfig, ContinuousConfig, DataConfig
-from latdiff_core.data import build_schema, decode_obs, encode_obs
+from latdiff_core.configs import CategoricalConfig, ContinuousConfig, DataConfig, VectorConfig
+from latdiff_core.data import annotation_table, build_schema, decode_obs, decode_obsm, encode_obs, unknown_values
 from latdiff_core.errors import DataError
-from latdiff_core.schema import CategoricalAttribute, ContinuousAttribute, DataSchema
+from latdiff_core.schema import CategoricalAttribute, ContinuousAttribute, DataSchema, VectorAttribute
 
-TYPE = CategoricalAttribute(key="cell_type", categories=("B", "NK", "T"))
+TYPE = CategoricalAttribute(key="cell_type", categories=("B", "NK", "T"), shares=(0.5, 0.3, 0.2))
 DOSE = ContinuousAttribute(key="dose", mean=1.0, std=2.0)
 
 
@@ -28,8 +28,7 @@ def frame(**columns: object) -> pd.DataFrame:
 
 
 def schema_of(obs: pd.DataFrame, *conditions) -> DataSchema:
-    counts = sparse.csr_matrix(np.arange(1, 1 + len(obs), dtype=np.float32)[:, None])
-    return build_schema(anndata.AnnData(counts, obs=obs), DataConfig(conditions=conditions))
+    return build_schema(["g"], obs, DataConfig(conditions=conditions))
 
 
 def test_values_survive_the_way_into_tensors_and_back():
@@ -69,7 +68,7 @@ def test_an_unknown_category_is_named_with_the_known_ones():
 
 
 def test_a_missing_column_is_named_with_the_nearest_one():
-    with pytest.raises(DataError, match="obs has no column 'cell_type'; did you mean 'celltype'"):
+    with pytest.raises(DataError, match="obs and obsm have no 'cell_type'; did you mean 'celltype'"):
         encode_obs(frame(celltype=["B"]), [TYPE])
 
 
@@ -108,6 +107,7 @@ def test_the_schema_holds_what_the_training_cells_say():
     )
     types, dose = schema.attributes
     assert types.categories == ("B", "T")
+    assert types.shares == (0.5, 0.5)
     assert (dose.mean, dose.std) == (2.0, 2.0)
     assert (schema.cells, len(schema.genes)) == (3, 1)
 
@@ -115,15 +115,53 @@ def test_the_schema_holds_what_the_training_cells_say():
 @pytest.mark.parametrize(
     ("obs", "condition", "message"),
     [
-        (frame(a=["x"]), CategoricalConfig(key="b"), "no column 'b'"),
+        (frame(a=["x"]), CategoricalConfig(key="b"), "obs and obsm have no 'b'"),
         (frame(a=["x", None]), CategoricalConfig(key="a"), "1 cells have no value of 'a'"),
         (frame(a=[None, None]), CategoricalConfig(key="a", missing="allow"), "no values at all"),
         (frame(a=["x", "y"]), ContinuousConfig(key="a"), "needs numbers"),
+        (frame(a=[0.5, 1.5]), VectorConfig(key="a"), "'a' is a vector condition .* put it into obsm"),
+        (frame(a=["x", "y"]), VectorConfig(key="a"), "'a' is a vector condition and needs, for every cell, an array"),
+        (frame(a=[[1.0, 2.0], [1.0]]), VectorConfig(key="a"), "all of one length; these have 1, 2"),
+        (frame(a=[[1.0, np.nan], [1.0, 2.0]]), VectorConfig(key="a"), "1 cells have no value of 'a', e.g. c0"),
+        (frame(a=[[np.inf], [1.0]]), VectorConfig(key="a"), "'a' holds infinite"),
     ],
 )
 def test_a_column_that_cannot_be_a_condition_is_refused_at_training(obs, condition, message):
     with pytest.raises(DataError, match=message):
         schema_of(obs, condition)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, lambda x: pd.DataFrame(x, index=["c0", "c1", "c2"])])
+def test_vectors_come_from_obsm_and_go_back_there(form):
+    numbers = np.array([[0.0, 1.0], [2.0, 1.0], [np.nan, 5.0]])
+    cells = anndata.AnnData(np.ones((3, 1)), obs=frame(cell_type=["B", "T", "T"]), obsm={"drug": form(numbers)})
+    table = annotation_table(cells)
+    schema = schema_of(table, VectorConfig(key="drug", missing="allow"))
+    drug = schema.attributes[0]
+    assert (drug.mean, drug.std) == ((1.0, 1.0), (1.0, 1.0)), "of the cells that have one; a constant has std 1"
+    conditions = encode_obs(table, schema.attributes)
+    assert conditions.values[0].shape == (3, 2)
+    assert conditions.present().tolist() == [[True], [True], [False]]
+    np.testing.assert_array_equal(decode_obsm(conditions, schema.attributes)["drug"], numbers)
+    assert list(decode_obs(conditions, schema.attributes).columns) == []
+
+
+def test_a_vector_of_another_length_than_the_models_is_refused():
+    drug = VectorAttribute(key="drug", mean=(0.0, 0.0), std=(1.0, 1.0))
+    with pytest.raises(DataError, match="'drug' has 3 numbers per cell; the model needs 2"):
+        encode_obs(frame(drug=[[1.0, 2.0, 3.0]]), [drug])
+
+
+def test_a_name_in_both_obs_and_obsm_is_the_column():
+    cells = anndata.AnnData(np.ones((2, 1)), obs=frame(a=["x", "y"]), obsm={"a": np.zeros((2, 3))})
+    assert annotation_table(cells)["a"].tolist() == ["x", "y"]
+
+
+def test_unknown_values_are_present_in_no_cell():
+    drug = VectorAttribute(key="drug", mean=(0.0, 0.0), std=(1.0, 1.0))
+    conditions = unknown_values([TYPE, DOSE, drug], 2)
+    assert not conditions.present().any()
+    assert conditions.values[2].shape == (2, 2)
 
 
 def test_a_constant_condition_is_standardised_without_division_by_zero():

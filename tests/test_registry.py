@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from importlib.metadata import EntryPoint
+from types import SimpleNamespace
 
 import pytest
 
@@ -49,6 +50,11 @@ BROKEN = {
     ),
     "returns recipes as a list": (HOOKS + "@hookimpl\ndef latdiff_recipes():\n    return ['odd']", "odd"),
     "has a recipe that is no mapping": (HOOKS + "@hookimpl\ndef latdiff_recipes():\n    return {'odd': 3}", "odd"),
+    "has a field that YAML cannot hold": (
+        "from collections.abc import Callable\n"
+        + GOOD.format(kind="own").replace("    def build", "    hook: Callable[[int], int]\n\n    def build"),
+        "cannot be written in YAML",
+    ),
     "declares a kind twice": (GOOD.format(kind="own").replace("[MadeUpConfig]", "[MadeUpConfig] * 2"), "twice"),
     "claims a kind of another": (GOOD.format(kind="first"), "'first'"),
     "claims a recipe of another": (
@@ -101,6 +107,16 @@ def test_registering_a_broken_plugin_by_hand_fails_and_adds_nothing(plugin, faul
         registry.register(plugin("b", BROKEN[fault][0]).load(), "b")
     assert registry.kinds("sampler") == ["first"]
     assert list(registry.recipes) == ["first_recipe"]
+
+
+def test_no_plugin_takes_a_kind_from_the_standard_distributions_by_its_name(plugin):
+    ours = plugin("z", GOOD.format(kind="first"))._for(SimpleNamespace(name="latdiff-processes", version="1"))
+    theirs = plugin("a", GOOD.format(kind="first"))._for(SimpleNamespace(name="aaa-samplers", version="2"))
+    registry = Registry()
+    registry.load([theirs, ours])
+    assert registry.owner("sampler", "first") == "latdiff-processes"
+    assert [report.error is None for report in registry.plugins] == [True, False]
+    assert "declared by both latdiff-processes and aaa-samplers" in registry.plugins[1].error
 
 
 def test_two_owners_of_one_kind_are_both_named(plugin):

@@ -11,13 +11,13 @@ from latdiff_core.conditions import Conditions
 from latdiff_core.data import TrainingCells, requested_conditions, requested_library
 from latdiff_core.data.request import NEAREST, draw_matching
 from latdiff_core.errors import DataError
-from latdiff_core.schema import CategoricalAttribute, ContinuousAttribute, DataSchema
+from latdiff_core.schema import CategoricalAttribute, ContinuousAttribute, DataSchema, VectorAttribute
 
 SCHEMA = DataSchema(
     genes=("a",),
     attributes=(
-        CategoricalAttribute(key="cell_type", categories=("B", "T")),
-        CategoricalAttribute(key="donor", categories=("d1", "d2", "d3"), missing="allow"),
+        CategoricalAttribute(key="cell_type", categories=("B", "T"), shares=(0.5, 0.5)),
+        CategoricalAttribute(key="donor", categories=("d1", "d2", "d3"), shares=(0.5, 0.3, 0.2), missing="allow"),
         ContinuousAttribute(key="dose", mean=0.0, std=1.0, missing="allow"),
     ),
     cells=4,
@@ -34,7 +34,7 @@ TRIPLES = {(0, 0, "0.0"), (0, 1, "1.0"), (1, 1, "0.1"), (1, -1, "nan")}
 
 
 def request(n, asked) -> Conditions:
-    return requested_conditions(n, asked, SCHEMA, TRAINING, torch.Generator().manual_seed(0))
+    return requested_conditions(n, asked, SCHEMA, TRAINING, torch.Generator().manual_seed(0)).conditions
 
 
 def rows(conditions: Conditions) -> set[tuple[int, int, str]]:
@@ -110,6 +110,40 @@ def test_a_number_never_seen_draws_from_the_cells_nearest_to_it_within_the_categ
 def test_a_request_that_cannot_be_met_says_why(n, asked, message):
     with pytest.raises(DataError, match=message):
         request(n, asked)
+
+
+DRUG = VectorAttribute(key="drug", mean=(0.0, 0.0), std=(1.0, 1.0))
+WITH_DRUG = SCHEMA.model_copy(
+    update={"attributes": (SCHEMA.attributes[0], DRUG), "nuisance": (SCHEMA.attributes[1], SCHEMA.attributes[2])}
+)
+DRUGS = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [NAN, NAN]])
+DRUGGED = TrainingCells(Conditions((torch.tensor([0, 0, 1, 1]), DRUGS), 4), torch.ones(4))
+
+
+def drug_request(n, asked):
+    return requested_conditions(n, asked, WITH_DRUG, DRUGGED, torch.Generator().manual_seed(0))
+
+
+def test_a_vector_is_asked_for_as_an_array_or_drawn_whole():
+    asked = drug_request(50, {"drug": np.array([0.0, 1.0])}).conditions
+    assert asked.values[1].unique(dim=0).tolist() == [[0.0, 1.0]]
+    assert set(asked.values[0].tolist()) == {0, 1}, "drawn from both cells with this vector"
+    drawn = drug_request(50, {"cell_type": "B"}).conditions.values[1]
+    assert {tuple(row) for row in drawn.tolist()} == {(0.0, 1.0), (1.0, 0.0)}
+    table = pd.DataFrame({"drug": [[0.0, 1.0], np.array([0.5, 0.5])]})
+    assert drug_request(None, table).conditions.values[1].tolist() == [[0.0, 1.0], [0.5, 0.5]]
+
+
+def test_nuisance_is_average_unless_it_is_asked_for():
+    free = drug_request(3, {"cell_type": "B"}).nuisance
+    assert not free.present().any()
+    assert free[:1].values[0].tolist() == [-1]
+    asked = drug_request(3, {"cell_type": "B", "donor": "d3"}).nuisance
+    assert asked.values[0].tolist() == [2, 2, 2]
+    assert asked.present().tolist() == [[True, False]] * 3
+    assert drug_request(None, pd.DataFrame({"donor": ["d1", "d2"]})).nuisance.values[0].tolist() == [0, 1]
+    with pytest.raises(DataError, match="'donor' has no value 'd9'; known: d1, d2, d3"):
+        drug_request(3, {"donor": "d9"})
 
 
 def test_a_single_library_size_serves_all_cells_and_several_stay_in_order():

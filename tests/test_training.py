@@ -13,12 +13,12 @@ from torch import Tensor
 
 from latdiff_core import LatentDiffusion
 from latdiff_core.autoencoder import CountAutoencoder
-from latdiff_core.conditions import Conditions
+from latdiff_core.conditions import Annotations, Conditions
 from latdiff_core.data import raw_counts
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import LatdiffError, OutputExistsError, RunFolderError, TrainingInterrupted
 from latdiff_core.training import fit as fitting
-from latdiff_core.training.batches import LatentBatch, Shuffled
+from latdiff_core.training.batches import CellData, LatentBatch, Shuffled
 from latdiff_core.training.modules import AutoencoderStage, DiffusionStage, warmup_cosine
 
 STAGES = [AutoencoderStage, DiffusionStage]
@@ -230,7 +230,10 @@ def test_stage_two_trains_on_fresh_posterior_samples(make_model, tiny_data, monk
     assert len(batches[:, :, 0].unique()) == 8 * 108
     assert len(batches[:, :, -1].unique()) <= 108, "the library size is known, not sampled"
     fitted = model.fitted
-    cache = fitting.encode_cells(fitted.autoencoder, raw_counts(tiny_data), Conditions((), 120), joint=True)
+    nothing = Annotations(Conditions((), 120), Conditions((), 120))
+    unlabelled = fitted.schema.model_copy(update={"attributes": ()})
+    cells = CellData(raw_counts(tiny_data), nothing, unlabelled)
+    cache = fitting.encode_cells(fitted.autoencoder, cells, joint=True)
     total = cache.loc.var(0, correction=0) + cache.scale.square().mean(0)
     torch.testing.assert_close(fitted.diffusion.standardiser.std.square(), total, rtol=0.2, atol=0)
     torch.testing.assert_close(batches.flatten(0, 1).var(0), torch.ones(5), rtol=0.2, atol=0)
@@ -249,9 +252,9 @@ def test_the_kl_weight_rises_and_validation_always_has_it_whole(make_model, tiny
     """Mistake B11: a full KL from the first step collapses the posterior."""
     seen, elbo = [], CountAutoencoder.elbo
 
-    def recorded_elbo(self, counts, beta=1.0, free_bits=0.0):
+    def recorded_elbo(self, counts, covariates, beta=1.0, free_bits=0.0):
         seen.append((self.training, beta))
-        return elbo(self, counts, beta, free_bits)
+        return elbo(self, counts, covariates, beta, free_bits)
 
     monkeypatch.setattr(CountAutoencoder, "elbo", recorded_elbo)
     section = {"epochs": 6, "batch_size": 200, "kl_weight": 2.0, "kl_warmup": 2 / 3}  # one batch per epoch
@@ -290,7 +293,7 @@ def test_training_shuffles_anew_in_every_epoch(make_model, tiny_data, monkeypatc
     step = AutoencoderStage.training_step
 
     def recorded_step(self, batch, index):
-        orders.setdefault(self.current_epoch, []).extend(batch.library.tolist())
+        orders.setdefault(self.current_epoch, []).extend(batch.counts.library.tolist())
         return step(self, batch, index)
 
     monkeypatch.setattr(AutoencoderStage, "training_step", recorded_step)

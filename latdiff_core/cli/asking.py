@@ -23,10 +23,19 @@ def settings(where: Sequence[str]) -> dict[str, str]:
     return asked
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """A CSV with one row of conditions per cell, every value as its text: 001 stays 001, and NA is a name."""
+def read_table(path: Path, keys: Sequence[str]) -> pd.DataFrame:
+    """One row of conditions per cell.
+
+    A CSV is taken whole, every value as its text: 001 stays 001, and NA is a name. Of an ``.h5ad`` or ``.zarr``, the
+    columns of ``obs`` and the arrays of ``obsm`` that are among ``keys`` are taken.
+    """
     import pandas as pd
 
+    from latdiff_core.data import annotation_table, read_anndata
+
+    if path.suffix in (".h5ad", ".zarr"):
+        said = annotation_table(read_anndata(path))
+        return said[[key for key in keys if key in said]]
     if not path.is_file():
         raise DataError(f"{path} does not exist")
     try:

@@ -19,6 +19,7 @@ def fit_to_folder(
     out: Path,
     *,
     conditions: Sequence[str],
+    nuisance: Sequence[str],
     recipe: str | None,
     config: Path | None,
     layer: str | None,
@@ -37,14 +38,17 @@ def fit_to_folder(
     overrides = dict(map(parse_override, sets))
     if layer is not None:
         overrides["data.layer"] = layer
-    asked = [_condition(text) for text in conditions]
+    asked = [_attribute("--condition", text) for text in conditions]
+    unwanted = [_attribute("--nuisance", text) for text in nuisance]
     if config is not None and recipe is not None:
         raise ConfigError("give --config or --recipe, not both: a config is a whole model already")
     if config is None:
-        model = LatentDiffusion.from_recipe(recipe or "default", asked, overrides)
+        model = LatentDiffusion.from_recipe(recipe or "default", asked, overrides, unwanted)
     else:
         if asked:
             overrides["data.conditions"] = asked
+        if unwanted:
+            overrides["data.nuisance"] = unwanted
         model = LatentDiffusion.from_config(config, overrides)
     checkpoints = out.with_name(f"{out.name}.checkpoints")
     if overwrite and not resume:
@@ -60,12 +64,12 @@ def fit_to_folder(
     _report(model, out)
 
 
-def _condition(text: str) -> dict[str, str]:
+def _attribute(option: str, text: str) -> dict[str, str]:
     key, _, kind = text.rpartition(":")
     if not key:
         return {"kind": "categorical", "key": text}
-    if kind not in ("categorical", "continuous"):
-        raise ConfigError(f"--condition {text}: write KEY, KEY:categorical or KEY:continuous")
+    if kind not in ("categorical", "continuous", "vector"):
+        raise ConfigError(f"{option} {text}: write KEY, KEY:categorical, KEY:continuous or KEY:vector")
     return {"kind": kind, "key": key}
 
 
@@ -80,6 +84,6 @@ def _report(model: LatentDiffusion, out: Path) -> None:
         best = {key: value for key, value in best_row(rows).items() if key != "step"}
         typer.echo(f"{stage}: " + ", ".join(f"{key} {value:.5g}" for key, value in best.items()))
     typer.echo(f"model written to {out}")
-    for attribute in fitted.schema.attributes:
+    for attribute in (*fitted.schema.attributes, *fitted.schema.nuisance):
         if attribute.kind == "categorical":
             typer.echo(f"{attribute.key}: {', '.join(attribute.categories)}")

@@ -29,11 +29,12 @@ def print_comparison(table: pd.DataFrame) -> None:
 
 def print_plugins(plugins: Sequence[PluginReport]) -> None:
     """Print what is installed."""
-    view = Table("plugin", "distribution", "version", Column("brings", overflow="fold"))
+    view = Table("distribution", "version", Column("brings", overflow="fold"))
     for plugin in plugins:
         brought = sorted([*plugin.kinds, *(f"recipe: {name}" for name in plugin.recipes)])
-        text = Text(f"failed: {plugin.error}", "red") if plugin.error else "\n".join(brought)
-        view.add_row(plugin.name, plugin.distribution, plugin.version, text, end_section=True)
+        failed = Text(f"plugin {plugin.name!r} failed: {plugin.error}", "red")
+        text = failed if plugin.error else "\n".join(brought)
+        view.add_row(plugin.distribution or plugin.name, plugin.version, text, end_section=True)
     Console().print(view)
 
 

@@ -21,6 +21,7 @@ from latdiff_core.configs.sections import (
     DiffusionTraining,
     ModelConfig,
     TrainingConfig,
+    VectorConfig,
 )
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "ModelConfig",
     "Overrides",
     "TrainingConfig",
+    "VectorConfig",
     "apply_overrides",
     "config_schema",
     "dump_config",

@@ -52,13 +52,16 @@ def read_config(path: str | Path, overrides: Overrides | None = None) -> ModelCo
 
 
 def recipe_config(
-    name: str, conditions: Sequence[str | Mapping[str, Any]] = (), overrides: Overrides | None = None
+    name: str,
+    conditions: Sequence[str | Mapping[str, Any]] = (),
+    overrides: Overrides | None = None,
+    nuisance: Sequence[str | Mapping[str, Any]] = (),
 ) -> ModelConfig:
-    """A recipe with the user's conditions; a bare string is a categorical column of ``adata.obs``."""
+    """A recipe with the user's conditions and nuisance; a bare string is a categorical column of ``adata.obs``."""
     raw: dict[str, Any] = deepcopy(dict(current_registry().recipe(name)))
-    if conditions:
-        asked = [conditions] if isinstance(conditions, str) else list(conditions)
-        raw["data"] = {**raw.get("data", {}), "conditions": asked}
+    for field, asked in (("conditions", conditions), ("nuisance", nuisance)):
+        if asked:
+            raw["data"] = {**raw.get("data", {}), field: [asked] if isinstance(asked, str) else list(asked)}
     return load_config(raw, overrides)
 
 

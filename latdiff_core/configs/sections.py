@@ -49,7 +49,17 @@ class ContinuousConfig(Config):
     """Whether cells without a value are an error, or are trained with the attribute's learned null."""
 
 
-ConditionConfig = Annotated[CategoricalConfig | ContinuousConfig, Field(discriminator="kind")]
+class VectorConfig(Config):
+    """A condition with several numbers per cell, such as a drug's fingerprint or a gene's embedding."""
+
+    kind: Literal["vector"] = "vector"
+    key: str
+    """Key of ``adata.obsm``."""
+    missing: Literal["refuse", "allow"] = "refuse"
+    """Whether cells with NaN in their vector are an error, or are trained with the attribute's learned null."""
+
+
+ConditionConfig = Annotated[CategoricalConfig | ContinuousConfig | VectorConfig, Field(discriminator="kind")]
 
 
 def _bare_key(value: Any) -> Any:
@@ -64,12 +74,15 @@ class DataConfig(Config):
     """Layer that holds the raw counts; ``X`` when absent."""
     conditions: tuple[Annotated[ConditionConfig, BeforeValidator(_bare_key)], ...] = ()
     """What generation can be asked for; empty for an unconditional model."""
+    nuisance: tuple[Annotated[ConditionConfig, BeforeValidator(_bare_key)], ...] = ()
+    """What the latent shall be free of, such as batch or donor: given to encoder and decoder, so that cells can be
+    generated as from the average batch, or as from one that is asked for."""
 
     @model_validator(mode="after")
     def _keys_are_unique(self) -> Self:
-        keys = [c.key for c in self.conditions]
+        keys = [c.key for c in (*self.conditions, *self.nuisance)]
         if twice := sorted({k for k in keys if keys.count(k) > 1}):
-            raise ValueError(f"conditions name {', '.join(twice)} more than once")
+            raise ValueError(f"conditions and nuisance name {', '.join(twice)} more than once")
         return self
 
 
@@ -169,6 +182,8 @@ class ModelConfig(Config):
 
     description: str = ""
     """One sentence on what this model is for."""
+    notes: tuple[str, ...] = ()
+    """What its user should know, such as how it differs from the published system that it follows."""
     data: DataConfig = DataConfig()
     """What is read from the AnnData."""
     autoencoder: AutoencoderConfig

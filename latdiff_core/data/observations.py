@@ -1,49 +1,99 @@
-"""Condition values between ``obs`` columns and tensors."""
+"""Attribute values between annotation tables and tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from latdiff_core.conditions import Conditions
 from latdiff_core.errors import DataError, known
-from latdiff_core.schema import Attribute, CategoricalAttribute
+from latdiff_core.schema import Attribute, CategoricalAttribute, VectorAttribute
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def annotation_table(adata: AnnData) -> pd.DataFrame:
+    """One table of all that is said of the cells: the columns of ``obs``, and each array of ``obsm`` as a column.
+
+    A name that both have is that of the ``obs`` column.
+    """
+    arrays = {key: adata.obsm[key] for key in adata.obsm if key not in adata.obs}
+    dense = {key: value.toarray() if sparse.issparse(value) else np.asarray(value) for key, value in arrays.items()}
+    vectors = {key: pd.Series(list(rows), index=adata.obs.index, dtype=object) for key, rows in dense.items()}
+    return adata.obs.assign(**vectors)
 
 
 def encode_obs(obs: pd.DataFrame, attributes: Sequence[Attribute]) -> Conditions:
-    """The condition values of cells, one row of ``obs`` each.
+    """The attribute values of cells, one row of the table each; a vector is an array in the table's cell.
 
     Raises
     ------
     DataError
         If a column is missing, a value is unknown or not a number, or a value is missing that must be given.
     """
-    return Conditions(tuple(_encode(condition_column(obs, a.key), a) for a in attributes), len(obs))
+    return Conditions(tuple(_encode(attribute_column(obs, a.key), a) for a in attributes), len(obs))
+
+
+def unknown_values(attributes: Sequence[Attribute], cells: int) -> Conditions:
+    """The attribute values of cells of which none is known."""
+    values: list[Tensor] = []
+    for attribute in attributes:
+        if isinstance(attribute, CategoricalAttribute):
+            values.append(torch.full((cells,), -1))
+        else:
+            shape = (cells, len(attribute.mean)) if isinstance(attribute, VectorAttribute) else (cells,)
+            values.append(torch.full(shape, torch.nan))
+    return Conditions(tuple(values), cells)
 
 
 def decode_obs(conditions: Conditions, attributes: Sequence[Attribute]) -> pd.DataFrame:
-    """``obs`` columns for condition values: categoricals with every known category, numbers, NaN where missing."""
+    """``obs`` columns for attribute values: categoricals with every known category, numbers, NaN where missing."""
     columns: dict[str, object] = {}
     for attribute, values in zip(attributes, conditions.values, strict=True):
         array = values.cpu().numpy()
         if isinstance(attribute, CategoricalAttribute):
             columns[attribute.key] = pd.Categorical.from_codes(array, categories=list(attribute.categories))
-        else:
+        elif not isinstance(attribute, VectorAttribute):
             columns[attribute.key] = array.astype(np.float64)
     return pd.DataFrame(columns, index=[f"cell_{i}" for i in range(len(conditions))])
 
 
-def condition_column(obs: pd.DataFrame, key: str) -> pd.Series:
-    """One column of ``obs``; a missing one is a DataError that lists the known ones."""
+def decode_obsm(conditions: Conditions, attributes: Sequence[Attribute]) -> dict[str, np.ndarray]:
+    """``obsm`` arrays for the vectors among the attribute values, NaN where missing."""
+    pairs = zip(attributes, conditions.values, strict=True)
+    return {a.key: values.cpu().numpy() for a, values in pairs if isinstance(a, VectorAttribute)}
+
+
+def attribute_column(obs: pd.DataFrame, key: str) -> pd.Series:
+    """One column of the annotations; a missing one is a DataError that lists the known ones."""
     if key not in obs:
-        raise DataError(f"obs has no column {key!r}; {known(map(str, obs.columns), key)}")
+        raise DataError(f"obs and obsm have no {key!r}; {known(map(str, obs.columns), key)}")
     if list(obs.columns).count(key) > 1:
         raise DataError(f"obs has more than one column {key!r}; give each column its own name")
     return obs[key]
+
+
+def vectors(column: pd.Series, key: str) -> np.ndarray:
+    """A column of equally long arrays of numbers as (cells, numbers) float64; anything else is a DataError."""
+    hint = f"{key!r} is a vector condition and needs, for every cell, an array of numbers"
+    try:
+        rows = [np.asarray(row, dtype=np.float64) for row in column]
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{hint}: {error}") from None
+    if any(row.ndim != 1 or len(row) == 0 for row in rows):
+        raise DataError(f"{hint}; put it into obsm, not into a column of obs")
+    if len(lengths := {len(row) for row in rows}) > 1:
+        raise DataError(f"{hint}, all of one length; these have {', '.join(map(str, sorted(lengths)[:5]))}")
+    array = np.stack(rows)
+    _refuse_huge(array, key)
+    return array
 
 
 def numeric(values: pd.Series, key: str) -> np.ndarray:
@@ -52,9 +102,13 @@ def numeric(values: pd.Series, key: str) -> np.ndarray:
         numbers: np.ndarray = pd.to_numeric(values).to_numpy(dtype=np.float64, na_value=np.nan)
     except (ValueError, TypeError) as error:
         raise DataError(f"{key!r} is a continuous condition and needs numbers: {error}") from None
-    if (np.abs(numbers) > np.finfo(np.float32).max).any():
-        raise DataError(f"{key!r} holds infinite or huge values; a continuous condition must be finite")
+    _refuse_huge(numbers, key)
     return numbers
+
+
+def _refuse_huge(numbers: np.ndarray, key: str) -> None:
+    if (np.abs(numbers) > np.finfo(np.float32).max).any():
+        raise DataError(f"{key!r} holds infinite or huge values; a condition must be finite")
 
 
 def refuse_missing(missing: np.ndarray, key: str, policy: str, names: pd.Index) -> None:
@@ -68,6 +122,14 @@ def refuse_missing(missing: np.ndarray, key: str, policy: str, names: pd.Index) 
 
 
 def _encode(values: pd.Series, attribute: Attribute) -> Tensor:
+    if isinstance(attribute, VectorAttribute):
+        rows = vectors(values, attribute.key)
+        if rows.shape[1] != len(attribute.mean):
+            raise DataError(
+                f"{attribute.key!r} has {rows.shape[1]} numbers per cell; the model needs {len(attribute.mean)}"
+            )
+        refuse_missing(np.isnan(rows).any(1), attribute.key, attribute.missing, values.index)
+        return torch.as_tensor(rows, dtype=torch.float32)
     if not isinstance(attribute, CategoricalAttribute):
         numbers = numeric(values, attribute.key)
         refuse_missing(np.isnan(numbers), attribute.key, attribute.missing, values.index)

@@ -13,10 +13,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from latdiff_core.conditions import Conditions
-from latdiff_core.data.observations import encode_obs
+from latdiff_core.conditions import Annotations, Conditions
+from latdiff_core.data.observations import encode_obs, unknown_values
 from latdiff_core.errors import DataError, known
-from latdiff_core.schema import DataSchema
+from latdiff_core.schema import DataSchema, VectorAttribute
 
 log = logging.getLogger(__name__)
 
@@ -60,27 +60,32 @@ def requested_conditions(
     schema: DataSchema,
     training: TrainingCells,
     generator: torch.Generator,
-) -> Conditions:
-    """One row of condition values per cell to generate.
+) -> Annotations:
+    """One row of condition and nuisance values per cell to generate.
 
-    ``asked`` is one setting for all ``n`` cells, or a table with one row per cell. Attributes it leaves out are drawn,
-    jointly, from training cells that agree with what was asked.
+    ``asked`` is one setting for all ``n`` cells, or a table with one row per cell. Conditions it leaves out are drawn,
+    jointly, from training cells that agree with what was asked; nuisance it leaves out stays unknown: the average.
 
     Raises
     ------
     DataError
         If ``n`` does not fit, an attribute is unknown or a value was never seen.
     """
-    table = _table(n, asked)
+    every = (*schema.attributes, *schema.nuisance)
+    table = _table(n, asked, [a.key for a in every if isinstance(a, VectorAttribute)])
     keys = [a.key for a in schema.attributes]
-    if unknown := [str(c) for c in table.columns if c not in keys]:
-        raise DataError(f"the model has no condition {unknown[0]!r}; {known(keys, unknown[0])}")
+    if unknown := [str(c) for c in table.columns if c not in schema.keys]:
+        raise DataError(f"the model has no condition {unknown[0]!r}; {known(schema.keys, unknown[0])}")
     given = [i for i, key in enumerate(keys) if key in table.columns]
     encoded = encode_obs(table, [schema.attributes[i] for i in given])
     asked_values = dict(zip(given, encoded.values, strict=True))
     rows = draw_matching(asked_values, training, len(table), generator) if len(given) < len(keys) else None
     values = [asked_values[i] if i in asked_values else training.conditions.values[i][rows] for i in range(len(keys))]
-    return Conditions(tuple(values), len(table))
+    besides = [
+        (encode_obs(table, [a]) if a.key in table.columns else unknown_values([a], len(table))).values[0]
+        for a in schema.nuisance
+    ]
+    return Annotations(Conditions(tuple(values), len(table)), Conditions(tuple(besides), len(table)))
 
 
 def requested_library(library: float | Sequence[float] | np.ndarray, n: int) -> Tensor:
@@ -102,9 +107,9 @@ def draw_matching(asked: Mapping[int, Tensor], training: TrainingCells, n: int, 
     everyone = torch.arange(len(training.library))
     if not asked:
         return everyone[torch.randint(len(everyone), (n,), generator=generator)]
-    wanted = torch.stack([_comparable(v) for v in asked.values()], -1)
-    have = torch.stack([_comparable(training.conditions.values[i]) for i in asked], -1)
-    named = torch.tensor([v.dtype == torch.int64 for v in asked.values()])
+    wanted = torch.cat([_comparable(v) for v in asked.values()], -1)
+    have = torch.cat([_comparable(training.conditions.values[i]) for i in asked], -1)
+    named = torch.cat([torch.full((_comparable(v).shape[1],), v.dtype == torch.int64) for v in asked.values()])
     settings, group = torch.unique(wanted, dim=0, return_inverse=True)
     drawn = torch.empty(n, dtype=torch.int64)
     for i, setting in enumerate(settings):
@@ -122,11 +127,11 @@ def draw_matching(asked: Mapping[int, Tensor], training: TrainingCells, n: int, 
 
 
 def _comparable(values: Tensor) -> Tensor:
-    """Values (n,) among which missing ones equal each other and are far from all others."""
-    return values.double().nan_to_num(nan=1e300)
+    """Values as columns (n, numbers), in which missing ones equal each other and are far from all others."""
+    return values.view(len(values), -1).double().nan_to_num(nan=1e300)
 
 
-def _table(n: int | None, asked: Mapping[str, Any] | pd.DataFrame | None) -> pd.DataFrame:
+def _table(n: int | None, asked: Mapping[str, Any] | pd.DataFrame | None, vectors: Sequence[str]) -> pd.DataFrame:
     if isinstance(asked, pd.DataFrame):
         if n is not None and n != len(asked):
             raise DataError(f"{n} cells were asked for, and the table of conditions has {len(asked)} rows")
@@ -139,6 +144,10 @@ def _table(n: int | None, asked: Mapping[str, Any] | pd.DataFrame | None) -> pd.
         raise DataError(f"the number of cells is {n}; give a whole number of at least 1")
     if not isinstance(asked, Mapping | None):
         raise DataError(f"conditions are {asked!r}; give a mapping such as {{'cell_type': 'B cell'}}, or a DataFrame")
-    if any(np.ndim(value) > 0 for value in (asked or {}).values()):
-        raise DataError("a setting holds one value per condition; give a table (DataFrame) for one row per cell")
+    lists = [key for key, value in (asked or {}).items() if np.ndim(value) > 0 and key not in vectors]
+    if lists:
+        raise DataError(
+            f"a setting holds one value per condition, and {lists[0]!r} has several; give a table (DataFrame) for one "
+            "row per cell"
+        )
     return pd.DataFrame({key: [value] * n for key, value in (asked or {}).items()}, index=range(n))

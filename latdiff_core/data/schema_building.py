@@ -2,40 +2,47 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from latdiff_core.configs import CategoricalConfig, ConditionConfig, DataConfig
-from latdiff_core.data.observations import condition_column, numeric, refuse_missing
+from latdiff_core.configs import ConditionConfig, ContinuousConfig, DataConfig, VectorConfig
+from latdiff_core.data.observations import attribute_column, numeric, refuse_missing, vectors
 from latdiff_core.errors import DataError
-from latdiff_core.schema import Attribute, CategoricalAttribute, ContinuousAttribute, DataSchema
-
-if TYPE_CHECKING:
-    from anndata import AnnData
+from latdiff_core.schema import Attribute, CategoricalAttribute, ContinuousAttribute, DataSchema, VectorAttribute
 
 
-def build_schema(adata: AnnData, config: DataConfig) -> DataSchema:
-    """Genes and condition values of the training data."""
+def build_schema(genes: Sequence[str], table: pd.DataFrame, config: DataConfig) -> DataSchema:
+    """Genes, and the values of conditions and nuisance in the annotations of the training cells."""
     return DataSchema(
-        genes=tuple(map(str, adata.var_names)),
-        attributes=tuple(_attribute(adata.obs, condition) for condition in config.conditions),
-        cells=adata.n_obs,
+        genes=tuple(map(str, genes)),
+        attributes=tuple(_attribute(table, condition) for condition in config.conditions),
+        nuisance=tuple(_attribute(table, nuisance) for nuisance in config.nuisance),
+        cells=len(table),
     )
 
 
-def _attribute(obs: pd.DataFrame, config: ConditionConfig) -> Attribute:
-    values = condition_column(obs, config.key)
-    numbers = None if isinstance(config, CategoricalConfig) else numeric(values, config.key)
-    missing = values.isna().to_numpy() if numbers is None else np.isnan(numbers)
-    refuse_missing(missing, config.key, config.missing, obs.index)
+def _attribute(table: pd.DataFrame, config: ConditionConfig) -> Attribute:
+    column, key, missing = attribute_column(table, config.key), config.key, config.missing
+    if isinstance(config, VectorConfig):
+        rows = vectors(column, key)
+        given = rows[_given(np.isnan(rows).any(1), config, table.index)]
+        std = np.where(given.std(0) > 0, given.std(0), 1.0)
+        return VectorAttribute(key=key, mean=tuple(given.mean(0)), std=tuple(std), missing=missing)
+    if isinstance(config, ContinuousConfig):
+        numbers = numeric(column, key)
+        given = numbers[_given(np.isnan(numbers), config, table.index)]
+        return ContinuousAttribute(key=key, mean=float(given.mean()), std=float(given.std()) or 1.0, missing=missing)
+    names = column[_given(column.isna().to_numpy(), config, table.index)].astype(str)
+    categories, cells = np.unique(names.to_numpy(dtype=str), return_counts=True)
+    shares = tuple(cells / cells.sum())
+    return CategoricalAttribute(key=key, categories=tuple(categories), shares=shares, missing=missing)
+
+
+def _given(missing: np.ndarray, config: ConditionConfig, names: pd.Index) -> np.ndarray:
+    """Which cells have a value; refuses missing ones where they are not allowed, and a column without any."""
+    refuse_missing(missing, config.key, config.missing, names)
     if missing.all():
-        raise DataError(f"the column {config.key!r} has no values at all")
-    if numbers is None:
-        categories = tuple(sorted(values[~missing].astype(str).unique()))
-        return CategoricalAttribute(key=config.key, categories=categories, missing=config.missing)
-    given = numbers[~missing]
-    return ContinuousAttribute(
-        key=config.key, mean=float(given.mean()), std=float(given.std()) or 1.0, missing=config.missing
-    )
+        raise DataError(f"{config.key!r} has no values at all")
+    return ~missing

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from latdiff_core.data import aligned_counts, raw_counts, refuse_existing
-from latdiff_core.data.observations import condition_column
+from latdiff_core.data.observations import attribute_column
 from latdiff_core.errors import DataError
 from latdiff_core.evaluation.space import ExpressionSpace
 
@@ -92,7 +92,7 @@ def _subsample(cells: int, rng: np.random.Generator) -> np.ndarray:
 def _labels(cells: AnnData, color: str | None) -> np.ndarray:
     if color is None:
         return np.full(cells.n_obs, "cells")
-    labels: np.ndarray = condition_column(cells.obs, color).astype(str).to_numpy()
+    labels: np.ndarray = attribute_column(cells.obs, color).astype(str).to_numpy()
     return labels
 
 

@@ -2,6 +2,7 @@
 
 from latdiff_core.interfaces.component import ComponentConfig, Config
 from latdiff_core.interfaces.conditioner import Conditioner, ConditionerConfig, MakeConditioner, Unconditional
+from latdiff_core.interfaces.covariates import Covariates, Sizes
 from latdiff_core.interfaces.decoder import CountDistribution, Decoder, DecoderConfig, GeneStatistics
 from latdiff_core.interfaces.denoiser import Denoiser, DenoiserConfig
 from latdiff_core.interfaces.encoder import Encoder, EncoderConfig
@@ -27,6 +28,7 @@ __all__ = [
     "ConditionerConfig",
     "Config",
     "CountDistribution",
+    "Covariates",
     "Decoder",
     "DecoderConfig",
     "Denoise",
@@ -42,5 +44,6 @@ __all__ = [
     "SamplerConfig",
     "Schedule",
     "ScheduleConfig",
+    "Sizes",
     "Unconditional",
 ]

@@ -11,10 +11,10 @@ from latdiff_core.interfaces.component import ComponentConfig
 
 
 class Conditioner(nn.Module, ABC):
-    """Changes activations according to a condition, keeping their shape.
+    """Changes activations, or the time embedding, according to a condition.
 
     The denoiser owns the places, the conditioner owns the mechanism: a denoiser puts one conditioner
-    into each of its blocks and never asks which.
+    into each of its blocks, calls both of its methods, and never asks which it is.
     """
 
     @abstractmethod
@@ -29,6 +29,10 @@ class Conditioner(nn.Module, ABC):
             One token per attribute of the cell, (batch, attributes, condition width).
         """
 
+    def join_time(self, time: Tensor, condition: Tensor) -> Tensor:
+        """Return the block's time embedding, (batch, width), unchanged unless the condition acts through it."""
+        return time
+
 
 class Unconditional(Conditioner):
     """Leaves activations alone: what a denoiser receives when the model has no condition attributes."""
@@ -38,7 +42,7 @@ class Unconditional(Conditioner):
 
 
 MakeConditioner = Callable[[int], Conditioner]
-"""Makes the conditioner for activations of the given width."""
+"""Makes the conditioner for activations, and a time embedding, of the given width."""
 
 
 class ConditionerConfig(ComponentConfig, ABC):

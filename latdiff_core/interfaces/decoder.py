@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 from latdiff_core.counts import CountBatch
 from latdiff_core.errors import LatdiffError
 from latdiff_core.interfaces.component import ComponentConfig
+from latdiff_core.interfaces.covariates import Covariates, Sizes
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -58,10 +59,19 @@ class CountDistribution(Distribution, ABC):
 
 
 class Decoder(nn.Module, ABC):
-    """Maps latents to the count distribution p(x | z, library)."""
+    """Maps latents to the count distribution p(x | z, library, covariates).
+
+    Attributes
+    ----------
+    generates
+        What samples and means are: counts, or, from a decoder made only to compare with systems that model
+        normalised values, log1p of counts per 10,000. Likelihoods are of raw counts in both cases.
+    """
+
+    generates: ClassVar[Literal["counts", "log_normalised"]] = "counts"
 
     @abstractmethod
-    def forward(self, z: Tensor, library: Tensor) -> CountDistribution:
+    def forward(self, z: Tensor, library: Tensor, covariates: Covariates) -> CountDistribution:
         """Return the distribution of the counts of every cell.
 
         Parameters
@@ -70,6 +80,8 @@ class Decoder(nn.Module, ABC):
             Latents, (batch, latent).
         library
             Total counts of each cell, (batch,), > 0, of any numeric dtype.
+        covariates
+            The nuisance must reach the distribution; the condition may.
 
         Raises
         ------
@@ -100,5 +112,5 @@ class DecoderConfig(ComponentConfig, ABC):
     interface = "decoder"
 
     @abstractmethod
-    def build(self, *, genes: int, latent_dim: int, statistics: GeneStatistics | None) -> Decoder:
+    def build(self, *, sizes: Sizes, statistics: GeneStatistics | None) -> Decoder:
         """Make the decoder; ``statistics`` is None when weights will be loaded into it."""

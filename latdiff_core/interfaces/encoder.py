@@ -9,17 +9,19 @@ from torch.distributions import Normal
 
 from latdiff_core.counts import CountBatch
 from latdiff_core.interfaces.component import ComponentConfig
+from latdiff_core.interfaces.covariates import Covariates, Sizes
 
 
 class Encoder(nn.Module, ABC):
-    """Maps raw counts to the approximate posterior q(z | x)."""
+    """Maps raw counts to the approximate posterior q(z | x, nuisance)."""
 
     @abstractmethod
-    def forward(self, counts: CountBatch) -> Normal:
+    def forward(self, counts: CountBatch, covariates: Covariates) -> Normal:
         """Return independent normals over the latent, loc and scale (batch, latent), scale finite and > 0.
 
         The encoder chooses how it looks at the counts (log1p of counts per 10k, tokens, …); raw counts
-        must not reach a linear layer, since a handful of genes carries most of their variance.
+        must not reach a linear layer, since a handful of genes carries most of their variance. It is told
+        the nuisance, so that the latent need not hold it; the condition is for decoders.
         """
 
 
@@ -29,5 +31,5 @@ class EncoderConfig(ComponentConfig, ABC):
     interface = "encoder"
 
     @abstractmethod
-    def build(self, *, genes: int, latent_dim: int) -> Encoder:
-        """Make the encoder for ``genes`` inputs and ``latent_dim`` outputs."""
+    def build(self, *, sizes: Sizes) -> Encoder:
+        """Make the encoder."""

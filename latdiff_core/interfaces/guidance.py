@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,14 +17,14 @@ of the network; an attribute that a branch does not keep is replaced by its lear
 
 
 class Guidance(ABC):
-    """Decides what is conditional about a conditional diffusion."""
+    """Decides what is conditional about a conditional diffusion; it is built for the model's attributes."""
 
     @abstractmethod
-    def keep_mask(self, batch: int, attributes: int, generator: torch.Generator | None = None) -> Tensor:
+    def keep_mask(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw which attributes of which cells a training step may see, (batch, attributes), bool."""
 
     @abstractmethod
-    def guided(self, denoise: BranchedDenoise, attributes: int) -> Denoise:
+    def guided(self, denoise: BranchedDenoise) -> Denoise:
         """Turn the conditional denoiser into the guided one that a sampler calls."""
 
 
@@ -34,5 +34,11 @@ class GuidanceConfig(ComponentConfig, ABC):
     interface = "guidance"
 
     @abstractmethod
-    def build(self) -> Guidance:
-        """Make the guidance."""
+    def build(self, *, attributes: Sequence[str]) -> Guidance:
+        """Make the guidance for the condition attributes of these names, in the order of their tokens; maybe none.
+
+        Raises
+        ------
+        ConfigError
+            If the config names an attribute that the model does not have.
+        """

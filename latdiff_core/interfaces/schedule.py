@@ -24,6 +24,20 @@ class Schedule(ABC):
         alpha(0) = 1 and sigma(0) = 0; alpha falls and sigma rises with t.
         """
 
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return d alpha / dt and d sigma / dt at 0 < t <= 1, in the shape of ``t``.
+
+        They are taken from ``alpha_sigma`` by automatic differentiation; a schedule may give them in closed form.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            t = t.detach().clone().requires_grad_()
+            alpha, sigma = self.alpha_sigma(t)
+            # Each value depends on its own time alone; 0 t lets one that is constant have a derivative too.
+            alpha_rate, sigma_rate = (
+                torch.autograd.grad((value + 0 * t).sum(), t, retain_graph=True)[0] for value in (alpha, sigma)
+            )
+        return alpha_rate, sigma_rate
+
     def sample_times(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw ``n`` training times, (n,), in (0, 1]; uniform unless a schedule says otherwise."""
         return 1.0 - torch.rand(n, generator=generator)

@@ -10,16 +10,17 @@ and pytest runs the whole contract on it. Class attributes such as ``dims`` wide
 
 from latdiff_core.testing.component import ComponentContract
 from latdiff_core.testing.conditioner import ConditionerContract
-from latdiff_core.testing.decoder import DecoderContract
+from latdiff_core.testing.decoder import AnyDecoderContract, DecoderContract
 from latdiff_core.testing.denoiser import DenoiserContract
 from latdiff_core.testing.encoder import EncoderContract
 from latdiff_core.testing.guidance import GuidanceContract
 from latdiff_core.testing.sampler import SamplerContract
 from latdiff_core.testing.schedule import ScheduleContract
-from latdiff_core.testing.toys import AddCondition, CircleSchedule, StraightSchedule, nudge
+from latdiff_core.testing.toys import AddCondition, CircleSchedule, JoinTime, StraightSchedule, nudge
 
 __all__ = [
     "AddCondition",
+    "AnyDecoderContract",
     "CircleSchedule",
     "ComponentContract",
     "ConditionerContract",
@@ -27,6 +28,7 @@ __all__ = [
     "DenoiserContract",
     "EncoderContract",
     "GuidanceContract",
+    "JoinTime",
     "SamplerContract",
     "ScheduleContract",
     "StraightSchedule",

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from latdiff_core.interfaces import Conditioner, Denoiser, DenoiserConfig, Unconditional
 from latdiff_core.testing.component import ComponentContract
-from latdiff_core.testing.toys import AddCondition, nudge, unused_or_broken
+from latdiff_core.testing.toys import AddCondition, JoinTime, nudge, unused_or_broken
 
 WIDTH, ATTRIBUTES = 6, 2
 
@@ -24,11 +24,12 @@ class DenoiserContract(ComponentContract):
     config: DenoiserConfig
     dims: tuple[int, ...] = (9, 16, 33)
 
-    def build(self, dim: int, conditional: bool = True) -> Denoiser:
+    def build(self, dim: int, conditioner: type[Conditioner] = AddCondition) -> Denoiser:
         """Make the denoiser with weights that are not at their zero initialisation."""
 
         def make_conditioner(width: int) -> Conditioner:
-            return AddCondition(width=width, condition_width=WIDTH) if conditional else Unconditional()
+            sizes = {} if conditioner is Unconditional else {"width": width, "condition_width": WIDTH}
+            return conditioner(**sizes)
 
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -50,7 +51,7 @@ class DenoiserContract(ComponentContract):
     def test_it_works_without_condition_attributes(self) -> None:
         """A model without conditions has attributes = 0, and every block has the conditioner ``Unconditional``."""
         dim = self.dims[0]
-        output = self.build(dim, conditional=False)(*self.inputs(dim, attributes=0))
+        output = self.build(dim, Unconditional)(*self.inputs(dim, attributes=0))
         assert output.shape == (4, dim)
         assert output.isfinite().all()
 
@@ -79,6 +80,17 @@ class DenoiserContract(ComponentContract):
                 assert tensor.grad is not None, name
                 reached = tensor.grad if tensor.ndim < 3 else tensor.grad.abs().sum(-1)
                 assert (reached != 0).all(), f"{name} does not reach the prediction everywhere (dim {dim})"
+
+    def test_a_condition_that_joins_the_time_reaches_the_prediction(self) -> None:
+        """A conditioner that leaves the activations alone, and changes the time embedding, has its effect too."""
+        dim = self.dims[-1]
+        z_t, t, condition = self.inputs(dim)
+        denoiser = self.build(dim, JoinTime)
+        other = condition.clone()
+        other[1] += 1.0
+        change = (denoiser(z_t, t, other) - denoiser(z_t, t, condition)).abs().amax(-1)  # (batch,)
+        assert change[1] > 1e-4
+        assert change[[0, 2, 3]].max() < 1e-5
 
     def test_every_weight_gets_a_finite_gradient(self) -> None:
         """No weight is left unused, and no gradient is infinite or nan."""

@@ -23,9 +23,9 @@ class GuidanceContract(ComponentContract):
     config: GuidanceConfig
     attribute_counts: tuple[int, ...] = (0, 1, 2, 5)
 
-    def build(self) -> Guidance:
-        """Make the guidance."""
-        return self.config.build()
+    def build(self, attributes: int) -> Guidance:
+        """Make the guidance for attributes called a0, a1, …"""
+        return self.config.build(attributes=[f"a{i}" for i in range(attributes)])
 
     def inputs(self) -> tuple[Tensor, Tensor]:
         """Noisy latents and times, the same at every call."""
@@ -43,25 +43,25 @@ class GuidanceContract(ComponentContract):
     def test_the_keep_mask_is_per_cell_and_per_attribute(self) -> None:
         """The mask is bool and (batch, attributes) for any number of attributes."""
         for attributes in self.attribute_counts:
-            keep = self.build().keep_mask(BATCH, attributes, torch.Generator().manual_seed(0))
+            keep = self.build(attributes).keep_mask(BATCH, torch.Generator().manual_seed(0))
             assert keep.shape == (BATCH, attributes)
             assert keep.dtype == torch.bool
 
     def test_the_keep_mask_follows_the_seed(self) -> None:
         """The same generator state draws the same mask."""
-        first, again = (self.build().keep_mask(500, 3, torch.Generator().manual_seed(0)) for _ in range(2))
+        first, again = (self.build(3).keep_mask(500, torch.Generator().manual_seed(0)) for _ in range(2))
         assert torch.equal(first, again)
 
     def test_training_sees_conditions(self) -> None:
         """Every attribute is kept for some cells: what is never seen cannot be asked for."""
         for attributes in self.attribute_counts:
-            assert self.build().keep_mask(500, attributes, torch.Generator().manual_seed(0)).any(dim=0).all()
+            assert self.build(attributes).keep_mask(500, torch.Generator().manual_seed(0)).any(dim=0).all()
 
     def test_every_evaluation_is_one_call_of_the_network(self) -> None:
         """All branches go through the network together, each saying by a bool per attribute what it keeps."""
         for attributes in self.attribute_counts:
             calls: list[Tensor] = []
-            z = self.build().guided(self.watched(calls, weight=1.0), attributes)(*self.inputs())
+            z = self.build(attributes).guided(self.watched(calls, weight=1.0))(*self.inputs())
             assert z.shape == (BATCH, DIM)
             assert len(calls) == 1
             assert calls[0].dtype == torch.bool
@@ -71,10 +71,10 @@ class GuidanceContract(ComponentContract):
         """Where the network ignores the condition, guidance changes nothing."""
         z_t, t = self.inputs()
         for attributes in self.attribute_counts:
-            torch.testing.assert_close(self.build().guided(self.watched([], weight=0.0), attributes)(z_t, t), z_t)
+            torch.testing.assert_close(self.build(attributes).guided(self.watched([], weight=0.0))(z_t, t), z_t)
 
     def test_the_dtype_of_the_latents_is_kept(self) -> None:
         """Guided latents have the dtype that the network gave."""
         z_t, t = self.inputs()
         for dtype in (torch.float32, torch.float64):
-            assert self.build().guided(self.watched([], weight=1.0), 2)(z_t.to(dtype), t).dtype == dtype
+            assert self.build(2).guided(self.watched([], weight=1.0))(z_t.to(dtype), t).dtype == dtype

@@ -37,6 +37,25 @@ class ScheduleContract(ComponentContract):
         assert (alpha.diff() <= 0).all()
         assert (sigma.diff() > 0).all()
 
+    def test_the_rates_are_the_derivatives(self) -> None:
+        """``rates`` are the slopes of alpha and sigma, measured by central differences."""
+        schedule, step = self.build(), 1e-5
+        t = torch.tensor([0.0512, 0.2503, 0.5004, 0.7505, 0.9506], dtype=torch.float64)
+        for rate, before, after in zip(
+            schedule.rates(t), schedule.alpha_sigma(t - step), schedule.alpha_sigma(t + step), strict=True
+        ):
+            assert rate.shape == t.shape
+            torch.testing.assert_close(rate.double(), (after - before).double() / (2 * step), rtol=1e-3, atol=1e-4)
+
+    def test_the_rates_can_be_had_while_gradients_are_off(self) -> None:
+        """Samplers ask for ``rates`` where no gradient is recorded; what they get records none either."""
+        t = torch.full((3,), 0.5, dtype=torch.float64)
+        expected = torch.stack(self.build().rates(t))
+        assert not expected.requires_grad
+        for mode in (torch.no_grad, torch.inference_mode):
+            with mode():
+                assert torch.equal(torch.stack(self.build().rates(t)), expected)
+
     def test_it_works_in_float32_or_better(self) -> None:
         """Half precision times give float32, and float64 times give float64: the first steps need the digits."""
         for given in (torch.float16, torch.bfloat16, torch.float32, torch.float64):

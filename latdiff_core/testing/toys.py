@@ -40,6 +40,21 @@ class AddCondition(Conditioner):
         return shifted
 
 
+class JoinTime(Conditioner):
+    """Adds one projection of the mean condition token to the time embedding, and leaves the activations alone."""
+
+    def __init__(self, *, width: int, condition_width: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(condition_width, width)
+
+    def forward(self, hidden: Tensor, condition: Tensor) -> Tensor:
+        return hidden
+
+    def join_time(self, time: Tensor, condition: Tensor) -> Tensor:
+        joined: Tensor = time + self.project(condition.mean(1))
+        return joined
+
+
 class StraightSchedule(Schedule):
     """alpha = 1 - t, sigma = t."""
 

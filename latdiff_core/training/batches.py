@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from latdiff_core.conditions import Conditions
+from latdiff_core.conditions import Annotations, Conditions
 from latdiff_core.counts import CountBatch
+from latdiff_core.interfaces import Covariates
+from latdiff_core.schema import DataSchema
 
 Batch = TypeVar("Batch")
 
@@ -59,17 +62,39 @@ class InOrder(Sampler[list[int]]):
             yield list(range(start, min(start + self.batch_size, self.n)))
 
 
-class CountData(Dataset[CountBatch]):
-    """Count matrix of which a list of indices selects a ``CountBatch``."""
+@dataclass(frozen=True)
+class CellBatch:
+    """What stage 1 reads of a batch of cells."""
 
-    def __init__(self, counts: sparse.csr_matrix) -> None:
-        self.counts = counts
+    counts: CountBatch
+    covariates: Covariates
 
     def __len__(self) -> int:
-        return int(self.counts.shape[0])
+        return len(self.counts)
 
-    def __getitem__(self, cells: list[int]) -> CountBatch:
-        return CountBatch.from_csr(self.counts[cells])
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> CellBatch:
+        """Move to a device."""
+        return CellBatch(self.counts.to(device, non_blocking), self.covariates.to(device, non_blocking))
+
+
+class CellData(Dataset[CellBatch]):
+    """Counts and annotations of which a list of indices selects a ``CellBatch``."""
+
+    def __init__(self, counts: sparse.csr_matrix, annotations: Annotations, schema: DataSchema) -> None:
+        self.counts = counts
+        self.annotations = annotations
+        self.schema = schema
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, cells: list[int]) -> CellBatch:
+        annotations = self.annotations[torch.as_tensor(cells, dtype=torch.int64)]
+        return CellBatch(CountBatch.from_csr(self.counts[cells]), annotations.covariates(self.schema))
+
+    def subset(self, cells: np.ndarray) -> CellData:
+        """The same of some of the cells."""
+        return CellData(self.counts[cells], self.annotations[torch.as_tensor(cells)], self.schema)
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,13 @@ from torch import Tensor
 
 from latdiff_core.assembly import build_autoencoder, build_diffusion
 from latdiff_core.autoencoder import CountAutoencoder
-from latdiff_core.conditions import Conditions
+from latdiff_core.conditions import Annotations
 from latdiff_core.configs import ModelConfig
-from latdiff_core.counts import CountBatch
-from latdiff_core.data import TrainingCells, gene_statistics
+from latdiff_core.data import gene_statistics
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import RunFolderError
 from latdiff_core.schema import DataSchema
-from latdiff_core.training.batches import CountData, InOrder, LatentBatch, LatentData, Shuffled, loader
+from latdiff_core.training.batches import CellBatch, CellData, InOrder, LatentBatch, LatentData, Shuffled, loader
 from latdiff_core.training.modules import AutoencoderStage, DiffusionStage
 from latdiff_core.training.stage import run_stage
 
@@ -60,7 +59,7 @@ def fit_model(
     config: ModelConfig,
     schema: DataSchema,
     counts: sparse.csr_matrix,
-    cells: TrainingCells,
+    annotations: Annotations,
     folder: Path,
     progress: bool = True,
 ) -> FitResult:
@@ -78,8 +77,9 @@ def fit_model(
         train, held_out = split_cells(counts.shape[0], config.training.validation_fraction, seed)
         autoencoder = build_autoencoder(config, schema, gene_statistics(counts[train]))
         diffusion = build_diffusion(config, schema)
-        first = _fit_autoencoder(autoencoder, config, counts, train, held_out, folder, progress)
-        latents = encode_cells(autoencoder, counts, cells.conditions, joint=config.diffusion.library == "joint")
+        cells = CellData(counts, annotations, schema)
+        first = _fit_autoencoder(autoencoder, config, cells.subset(train), cells.subset(held_out), folder, progress)
+        latents = encode_cells(autoencoder, cells, joint=config.diffusion.library == "joint")
         standardise(diffusion, latents, train)
         active = report_activity(latents.loc[:, : autoencoder.latent_dim])
         second = _fit_diffusion(diffusion, config, latents, train, held_out, folder, progress)
@@ -93,25 +93,22 @@ def split_cells(n: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndar
     return np.sort(order[size:]), np.sort(order[:size])
 
 
-def encode_cells(
-    autoencoder: CountAutoencoder, counts: sparse.csr_matrix, conditions: Conditions, joint: bool
-) -> LatentBatch:
+def encode_cells(autoencoder: CountAutoencoder, cells: CellData, joint: bool) -> LatentBatch:
     """Posteriors of all cells, once, on the CPU; with ``joint`` the log library size is one more dimension."""
     autoencoder.eval()
-    data = CountData(counts)
     device = next(autoencoder.parameters()).device
     locs, scales = [], []
     with torch.no_grad():
-        for index in InOrder(len(data), ENCODING_BATCH):
-            batch: CountBatch = data[index].to(device)
-            posterior = autoencoder.encode(batch)
+        for index in InOrder(len(cells), ENCODING_BATCH):
+            batch: CellBatch = cells[index].to(device)
+            posterior = autoencoder.encode(batch.counts, batch.covariates)
             parts = [posterior.loc.float(), posterior.scale.float()]
             if joint:
-                log_library = batch.library.log().unsqueeze(-1)
+                log_library = batch.counts.library.log().unsqueeze(-1)
                 parts = [torch.cat(pair, -1) for pair in zip(parts, (log_library, 0 * log_library), strict=True)]
             locs.append(parts[0].cpu())
             scales.append(parts[1].cpu())
-    return LatentBatch(torch.cat(locs), torch.cat(scales), conditions)
+    return LatentBatch(torch.cat(locs), torch.cat(scales), cells.annotations.conditions)
 
 
 def standardise(diffusion: Diffusion, latents: LatentBatch, train: np.ndarray) -> None:
@@ -141,9 +138,8 @@ def report_activity(loc: Tensor) -> int:
 def _fit_autoencoder(
     model: CountAutoencoder,
     config: ModelConfig,
-    counts: sparse.csr_matrix,
-    train: np.ndarray,
-    held_out: np.ndarray,
+    data: CellData,
+    checked: CellData,
     folder: Path,
     progress: bool,
 ) -> list[dict[str, float]]:
@@ -157,7 +153,6 @@ def _fit_autoencoder(
         model.eval().requires_grad_(False)
         return rows
     section, seed = config.training.autoencoder, config.training.seed
-    data, checked = CountData(counts[train]), CountData(counts[held_out])
     batches = Shuffled(len(data), section.batch_size, seed)
     epochs = max(section.epochs, -(-section.min_steps // len(batches)))
     history = run_stage(

@@ -13,9 +13,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from latdiff_core.autoencoder import CountAutoencoder, Elbo
 from latdiff_core.configs import AutoencoderTraining, DiffusionTraining
-from latdiff_core.counts import CountBatch
 from latdiff_core.diffusion import Diffusion, NoiseDraw
-from latdiff_core.training.batches import LatentBatch
+from latdiff_core.training.batches import CellBatch, LatentBatch
 
 VALIDATION_DRAWS = 8
 """Fixed noise draws per held-out latent: the loss of one draw is too noisy to compare checkpoints by."""
@@ -46,13 +45,13 @@ class AutoencoderStage(Stage):
         self.config = config
         self.rising_epochs = config.kl_warmup * epochs
 
-    def training_step(self, batch: CountBatch, index: int) -> Tensor:
-        elbo = self.model.elbo(batch, self.kl_weight(), self.config.free_bits)
+    def training_step(self, batch: CellBatch, index: int) -> Tensor:
+        elbo = self.model.elbo(batch.counts, batch.covariates, self.kl_weight(), self.config.free_bits)
         self._log("train", elbo, len(batch))
-        return elbo.loss / batch.genes
+        return elbo.loss / batch.counts.genes
 
-    def validation_step(self, batch: CountBatch, index: int) -> None:
-        elbo = self.model.elbo(batch, self.config.kl_weight)
+    def validation_step(self, batch: CellBatch, index: int) -> None:
+        elbo = self.model.elbo(batch.counts, batch.covariates, self.config.kl_weight)
         self._log("val", elbo, len(batch))
         self.log("val_loss", elbo.loss, batch_size=len(batch))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from latdiff_conditioning.branches import conditional_and_unconditional, draw_keep_mask, plain
 from latdiff_core.interfaces import BranchedDenoise, Denoise, Guidance, GuidanceConfig
 
 
@@ -20,25 +22,22 @@ class ClassifierFreeGuidance(Guidance):
     function of the clean latent. A scale of 1 is the plain conditional model and costs no second branch.
     """
 
-    def __init__(self, *, drop: float, scale: float) -> None:
+    def __init__(self, *, attributes: int, drop: float, scale: float) -> None:
+        self.attributes = attributes
         self.drop = drop
         self.scale = scale
 
-    def keep_mask(self, batch: int, attributes: int, generator: torch.Generator | None = None) -> Tensor:
-        keep = torch.rand(batch, attributes, generator=generator) >= self.drop
-        if attributes > 1:
-            keep &= torch.rand(batch, 1, generator=generator) >= self.drop
-        return keep
+    def keep_mask(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
+        return draw_keep_mask(batch, self.attributes, self.drop, generator)
 
-    def guided(self, denoise: BranchedDenoise, attributes: int) -> Denoise:
-        if self.scale == 1.0 or attributes == 0:
-            everything = torch.ones(1, attributes, dtype=torch.bool)
-            return lambda z_t, t: denoise(z_t, t, everything)[0]
-        both = torch.tensor([[True] * attributes, [False] * attributes])
+    def guided(self, denoise: BranchedDenoise) -> Denoise:
+        if self.scale == 1.0 or self.attributes == 0:
+            return plain(denoise, self.attributes)
+        both = conditional_and_unconditional(self.attributes)
 
         def guided_denoise(z_t: Tensor, t: Tensor) -> Tensor:
             conditional, unconditional = denoise(z_t, t, both)
-            return unconditional + self.scale * (conditional - unconditional)
+            return torch.lerp(unconditional, conditional, self.scale)
 
         return guided_denoise
 
@@ -52,5 +51,5 @@ class ClassifierFreeGuidanceConfig(GuidanceConfig):
     scale: Annotated[float, Field(ge=0)] = 1.0
     """Guidance scale in sampling; 1 is the plain conditional model, larger values exaggerate the condition."""
 
-    def build(self) -> ClassifierFreeGuidance:
-        return ClassifierFreeGuidance(drop=self.drop, scale=self.scale)
+    def build(self, *, attributes: Sequence[str]) -> ClassifierFreeGuidance:
+        return ClassifierFreeGuidance(attributes=len(attributes), drop=self.drop, scale=self.scale)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from latdiff_conditioning.zero_linear import zero_linear
 from latdiff_core.interfaces import Conditioner, ConditionerConfig
 
 
@@ -18,9 +19,7 @@ class ConcatConditioner(Conditioner):
 
     def __init__(self, *, width: int, attributes: int, condition_width: int) -> None:
         super().__init__()
-        self.project = nn.Linear(width + attributes * condition_width, width)
-        nn.init.zeros_(self.project.weight)
-        nn.init.zeros_(self.project.bias)
+        self.project = zero_linear(width + attributes * condition_width, width)
 
     def forward(self, hidden: Tensor, condition: Tensor) -> Tensor:
         flat = condition.flatten(1).unsqueeze(1).expand(-1, hidden.shape[1], -1)  # (batch, tokens, attributes * width)

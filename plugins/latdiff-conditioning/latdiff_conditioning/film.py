@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from latdiff_conditioning.zero_linear import zero_linear
 from latdiff_core.interfaces import Conditioner, ConditionerConfig
 
 
@@ -17,9 +18,7 @@ class FiLMConditioner(Conditioner):
 
     def __init__(self, *, width: int, attributes: int, condition_width: int) -> None:
         super().__init__()
-        self.scale_shift = nn.Linear(attributes * condition_width, 2 * width)
-        nn.init.zeros_(self.scale_shift.weight)
-        nn.init.zeros_(self.scale_shift.bias)
+        self.scale_shift = zero_linear(attributes * condition_width, 2 * width)
 
     def forward(self, hidden: Tensor, condition: Tensor) -> Tensor:
         scale, shift = self.scale_shift(condition.flatten(1)).unsqueeze(1).chunk(2, dim=-1)  # (batch, 1, width)

@@ -21,8 +21,8 @@ class TestStrongClassifierFreeGuidance(GuidanceContract):
 
 
 def _keep(drop, attributes, batch=40_000):
-    guidance = ClassifierFreeGuidanceConfig(drop=drop).build()
-    return guidance.keep_mask(batch, attributes, torch.Generator().manual_seed(0)).float()
+    guidance = ClassifierFreeGuidanceConfig(drop=drop).build(attributes=["treatment", "dose", "donor"][:attributes])
+    return guidance.keep_mask(batch, torch.Generator().manual_seed(0)).float()
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.1, 0.4])
@@ -47,24 +47,12 @@ def test_cells_are_dropped_independently_of_each_other():
     assert torch.corrcoef(torch.stack([keep[:-1], keep[1:]]))[0, 1].abs() < 0.02
 
 
-@pytest.fixture
-def network():
-    """A denoiser whose clean latent is 3 with the condition and 1 without, and the branches it was asked for."""
-    calls = []
-
-    def denoise(z_t, t, keep):
-        calls.append(keep.tolist())
-        return torch.stack([torch.full_like(z_t, 3.0 if branch.all() else 1.0) for branch in keep])
-
-    return denoise, calls
-
-
 def test_the_default_scale_is_the_plain_conditional_model_without_an_unconditional_branch(network):
     """A scale made for images moves the mean of a mixture by 0.65 standard deviations."""
     denoise, calls = network
     config = ClassifierFreeGuidanceConfig()
     assert config.scale == 1.0
-    z = config.build().guided(denoise, 2)(torch.zeros(4, 3), torch.ones(4))
+    z = config.build(attributes=["treatment", "dose"]).guided(denoise)(torch.zeros(4, 3), torch.ones(4))
     assert torch.equal(z, torch.full((4, 3), 3.0))
     assert calls == [[[True, True]]]
 
@@ -72,7 +60,8 @@ def test_the_default_scale_is_the_plain_conditional_model_without_an_uncondition
 @pytest.mark.parametrize("scale", [0.0, 0.5, 2.0, 7.5])
 def test_guidance_extrapolates_from_unconditional_to_conditional_in_one_call(network, scale):
     denoise, calls = network
-    z = ClassifierFreeGuidanceConfig(scale=scale).build().guided(denoise, 2)(torch.zeros(4, 3), torch.ones(4))
+    guidance = ClassifierFreeGuidanceConfig(scale=scale).build(attributes=["treatment", "dose"])
+    z = guidance.guided(denoise)(torch.zeros(4, 3), torch.ones(4))
     torch.testing.assert_close(z, torch.full((4, 3), 1.0 + scale * (3.0 - 1.0)))
     assert calls == [[[True, True], [False, False]]]
 
@@ -90,8 +79,8 @@ def test_guiding_the_clean_latent_is_guiding_the_prediction(prediction):
     def denoise(z_t, t, keep):
         return torch.stack([clean(conditional), clean(unconditional)])
 
-    guided = ClassifierFreeGuidanceConfig(scale=scale).build().guided(denoise, 1)(z_t, torch.ones(4))
-    torch.testing.assert_close(guided, clean(unconditional + scale * (conditional - unconditional)))
+    guided = ClassifierFreeGuidanceConfig(scale=scale).build(attributes=["dose"]).guided(denoise)
+    torch.testing.assert_close(guided(z_t, torch.ones(4)), clean(unconditional + scale * (conditional - unconditional)))
 
 
 def test_dropping_everything_is_refused():
@@ -106,7 +95,7 @@ class TestLearnedNull:
     def embedding(self):
         torch.manual_seed(0)
         attributes = [
-            CategoricalAttribute(key="treatment", categories=("control", "drug")),
+            CategoricalAttribute(key="treatment", categories=("control", "drug"), shares=(0.5, 0.5)),
             ContinuousAttribute(key="dose", mean=0.0, std=1.0),
         ]
         return ConditionEmbedding(attributes, width=8)

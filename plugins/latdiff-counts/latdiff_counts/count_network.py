@@ -1,4 +1,4 @@
-"""What NB-family decoders share: the mirrored MLP, softmax x library, and the per-gene dispersion."""
+"""What count decoders share: the fields of their configs, and the mirrored MLP to softmax x library."""
 
 from __future__ import annotations
 
@@ -10,73 +10,68 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from latdiff_core.errors import require_shape
-from latdiff_core.interfaces import Config, GeneStatistics
+from latdiff_core.interfaces import Config, Covariates, GeneStatistics, Sizes
+from latdiff_counts.dispersion import Dispersion, DispersionOf
 from latdiff_counts.layers import hidden_layers
-from latdiff_counts.likelihood import LOG_THETA_RANGE
 
 
-class CountNetworkConfig(Config):
-    """The fields that NB-family decoders share."""
+class HiddenConfig(Config):
+    """The fields that all decoders share."""
 
     hidden: tuple[PositiveInt, ...] = Field(default=(128, 256), min_length=1)
     """Widths of the hidden layers, from the latent to the genes."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Dropout after each hidden layer."""
+
+
+class CountNetworkConfig(HiddenConfig):
+    """The fields that decoders of counts share."""
+
+    def build_network(self, sizes: Sizes, statistics: GeneStatistics | None) -> CountNetwork:
+        """Make the network to the means."""
+        return CountNetwork(sizes=sizes, hidden=self.hidden, dropout=self.dropout, statistics=statistics)
+
+
+class DispersedConfig(CountNetworkConfig):
+    """The fields that NB-family decoders share."""
+
+    dispersion: DispersionOf = "gene"
+    """One inverse dispersion per gene; per gene and condition; or per gene and cell, which is a second large layer."""
     dispersion_rate: PositiveFloat = 10.0
     """How many times faster than the network the dispersion learns."""
 
-    def build_network(self, genes: int, latent_dim: int, statistics: GeneStatistics | None) -> CountNetwork:
-        """Make the network to the means."""
-        return CountNetwork(
-            genes=genes, latent_dim=latent_dim, hidden=self.hidden, dropout=self.dropout, statistics=statistics
-        )
-
-    def build_dispersion(self, genes: int, statistics: GeneStatistics | None) -> GeneDispersion:
+    def build_dispersion(self, sizes: Sizes, statistics: GeneStatistics | None) -> Dispersion:
         """Make the dispersions."""
-        return GeneDispersion(genes=genes, rate=self.dispersion_rate, statistics=statistics)
+        return Dispersion(
+            of=self.dispersion,
+            sizes=sizes,
+            hidden=self.hidden[-1],
+            rate=self.dispersion_rate,
+            statistics=statistics,
+        )
 
 
 class CountNetwork(nn.Module):
-    """Latent to hidden activations, and from there to log mu = log softmax(logits) + log library.
+    """Latent and nuisance to hidden activations, and from there to log mu = log softmax(logits) + log library.
 
     The gene logits start at the data's mean profile, so that training begins at the right scale.
     """
 
     def __init__(
-        self, *, genes: int, latent_dim: int, hidden: Sequence[int], dropout: float, statistics: GeneStatistics | None
+        self, *, sizes: Sizes, hidden: Sequence[int], dropout: float, statistics: GeneStatistics | None
     ) -> None:
         super().__init__()
-        self.layers = hidden_layers(latent_dim, hidden, dropout)
-        self.logits = nn.Linear(hidden[-1], genes)
+        self.layers = hidden_layers(sizes.latent_dim + sizes.nuisance, hidden, dropout)
+        self.logits = nn.Linear(hidden[-1], sizes.genes)
         if statistics is not None:
             with torch.no_grad():
                 self.logits.bias.copy_(statistics.fraction.log())
 
-    def forward(self, z: Tensor, library: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, z: Tensor, library: Tensor, covariates: Covariates) -> tuple[Tensor, Tensor]:
         """Return log mu (batch, genes), in float32 or better, and the last hidden layer (batch, hidden[-1])."""
         require_shape("library", library, (len(z),))
-        hidden = self.layers(z.to(self.logits.weight.dtype))
+        dtype = self.logits.weight.dtype
+        hidden = self.layers(torch.cat([z.to(dtype), covariates.nuisance.to(dtype)], dim=-1))
         logits = self.logits(hidden)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return logits.log_softmax(-1) + library.to(logits.dtype).log().unsqueeze(-1), hidden
-
-
-class GeneDispersion(nn.Module):
-    """log theta of every gene: the data's moments plus a learned offset.
-
-    The optimiser sees the offset divided by ``rate``, which under Adam is a learning rate ``rate`` times
-    larger; weight decay pulls towards the moments instead of towards theta = 1.
-    """
-
-    start: Tensor
-
-    def __init__(self, *, genes: int, rate: float, statistics: GeneStatistics | None) -> None:
-        super().__init__()
-        self.rate = rate
-        self.register_buffer("start", torch.zeros(genes) if statistics is None else statistics.theta.log())
-        self.offset = nn.Parameter(torch.zeros(genes))
-
-    def forward(self) -> Tensor:
-        """log theta, (genes,), in float32 or better."""
-        dtype = torch.promote_types(self.offset.dtype, torch.float32)
-        return (self.start.to(dtype) + self.rate * self.offset.to(dtype)).clamp(*LOG_THETA_RANGE)

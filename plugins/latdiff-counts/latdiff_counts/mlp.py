@@ -5,34 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field, PositiveInt
 from torch import nn
 from torch.distributions import Normal
 
 from latdiff_core.counts import CountBatch
-from latdiff_core.interfaces import Encoder, EncoderConfig
+from latdiff_core.interfaces import Covariates, Encoder, EncoderConfig, Sizes
 from latdiff_counts.layers import hidden_layers
-
-LOG_VARIANCE_BOUND = 10.0
+from latdiff_counts.posterior import bounded_posterior
 
 
 class MLPEncoder(Encoder):
-    """An MLP on log1p of counts per 10,000, with heads for the mean and the log-variance.
+    """An MLP on log1p of counts per 10,000 and the nuisance."""
 
-    The log-variance is bounded smoothly to +-10, so that neither the KL nor its gradient can become infinite.
-    """
-
-    def __init__(self, *, genes: int, latent_dim: int, hidden: Sequence[int], dropout: float) -> None:
+    def __init__(self, *, sizes: Sizes, hidden: Sequence[int], dropout: float) -> None:
         super().__init__()
-        self.layers = hidden_layers(genes, hidden, dropout)
-        self.mean = nn.Linear(hidden[-1], latent_dim)
-        self.log_variance = nn.Linear(hidden[-1], latent_dim)
+        self.layers = hidden_layers(sizes.genes + sizes.nuisance, hidden, dropout)
+        self.mean = nn.Linear(hidden[-1], sizes.latent_dim)
+        self.log_variance = nn.Linear(hidden[-1], sizes.latent_dim)
 
-    def forward(self, counts: CountBatch) -> Normal:
-        inputs = counts.log1p_normalised().to(self.mean.weight.dtype)  # (batch, genes)
-        hidden = self.layers(inputs)  # (batch, hidden[-1])
-        log_variance = LOG_VARIANCE_BOUND * (self.log_variance(hidden) / LOG_VARIANCE_BOUND).tanh()
-        return Normal(self.mean(hidden), (0.5 * log_variance).exp(), validate_args=False)
+    def forward(self, counts: CountBatch, covariates: Covariates) -> Normal:
+        inputs = torch.cat([counts.log1p_normalised(), covariates.nuisance], dim=-1)  # (batch, genes + nuisance)
+        hidden = self.layers(inputs.to(self.mean.weight.dtype))  # (batch, hidden[-1])
+        return bounded_posterior(self.mean(hidden), self.log_variance(hidden))
 
 
 class MLPEncoderConfig(EncoderConfig):
@@ -44,5 +40,5 @@ class MLPEncoderConfig(EncoderConfig):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Dropout after each hidden layer."""
 
-    def build(self, *, genes: int, latent_dim: int) -> MLPEncoder:
-        return MLPEncoder(genes=genes, latent_dim=latent_dim, hidden=self.hidden, dropout=self.dropout)
+    def build(self, *, sizes: Sizes) -> MLPEncoder:
+        return MLPEncoder(sizes=sizes, hidden=self.hidden, dropout=self.dropout)

@@ -2,9 +2,25 @@
 
 from latdiff_core import hookimpl
 from latdiff_core.interfaces import ComponentConfig
-from latdiff_counts import MLPEncoderConfig, NegativeBinomialDecoderConfig, ZeroInflatedNegativeBinomialDecoderConfig
+from latdiff_counts import (
+    GaussianDecoderConfig,
+    MLPEncoderConfig,
+    NegativeBinomialDecoderConfig,
+    NegativeBinomialMixtureDecoderConfig,
+    PoissonDecoderConfig,
+    SetTransformerEncoderConfig,
+    ZeroInflatedNegativeBinomialDecoderConfig,
+)
 
 
 @hookimpl
 def latdiff_components() -> list[type[ComponentConfig]]:
-    return [MLPEncoderConfig, NegativeBinomialDecoderConfig, ZeroInflatedNegativeBinomialDecoderConfig]
+    return [
+        MLPEncoderConfig,
+        SetTransformerEncoderConfig,
+        PoissonDecoderConfig,
+        NegativeBinomialDecoderConfig,
+        ZeroInflatedNegativeBinomialDecoderConfig,
+        NegativeBinomialMixtureDecoderConfig,
+        GaussianDecoderConfig,
+    ]

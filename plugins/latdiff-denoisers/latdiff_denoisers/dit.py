@@ -11,27 +11,9 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 
 from latdiff_core.errors import ConfigError
 from latdiff_core.interfaces import Conditioner, Denoiser, DenoiserConfig, MakeConditioner
+from latdiff_denoisers.adaptive_norm import AdaptiveNorm, modulate
 from latdiff_denoisers.time_embedding import TimeEmbedding
-
-
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Per-cell affine change of tokens: x (batch, tokens, width), shift and scale (batch, 1, width)."""
-    return x * (1 + scale) + shift
-
-
-class AdaptiveNorm(nn.Module):
-    """LayerNorm parameters from the time embedding: ``parts`` tensors of (batch, 1, width), zero at the start."""
-
-    def __init__(self, width: int, parts: int) -> None:
-        super().__init__()
-        self.parts = parts
-        self.linear = nn.Linear(width, parts * width)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, time: Tensor) -> tuple[Tensor, ...]:
-        modulation = self.linear(nn.functional.silu(time)).unsqueeze(1)  # (batch, 1, parts * width)
-        return tuple(modulation.chunk(self.parts, dim=-1))
+from latdiff_denoisers.zero_linear import zero_linear
 
 
 class Attention(nn.Module):
@@ -67,6 +49,7 @@ class Block(nn.Module):
         self.modulation = AdaptiveNorm(width, 6)
 
     def forward(self, x: Tensor, time: Tensor, condition: Tensor) -> Tensor:
+        time = self.conditioner.join_time(time, condition)
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(time)
         x = self.conditioner(x, condition)
         x = x + gate_a * self.attention(modulate(self.norm_attention(x), shift_a, scale_a))
@@ -101,9 +84,7 @@ class DiT(Denoiser):
         self.blocks = nn.ModuleList(Block(width, heads, dropout, make_conditioner(width)) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = AdaptiveNorm(width, 2)
-        self.out = nn.Linear(width, token_dim)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.out = zero_linear(width, token_dim)
 
     def forward(self, z_t: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         tokens = pad(z_t, (0, self.padding)).view(len(z_t), self.tokens, -1)  # (batch, tokens, token_dim)

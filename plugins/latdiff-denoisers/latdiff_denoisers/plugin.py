@@ -2,9 +2,9 @@
 
 from latdiff_core import hookimpl
 from latdiff_core.interfaces import ComponentConfig
-from latdiff_denoisers import DiTConfig
+from latdiff_denoisers import DiTConfig, ResNetMLPConfig, UNetConfig
 
 
 @hookimpl
 def latdiff_components() -> list[type[ComponentConfig]]:
-    return [DiTConfig]
+    return [DiTConfig, ResNetMLPConfig, UNetConfig]

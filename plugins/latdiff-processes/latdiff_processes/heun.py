@@ -17,8 +17,8 @@ class HeunSampler(Sampler):
 
     The ODE is dz_t = clean dalpha + eps dsigma along any schedule; each step averages the slope at both ends, and the
     last step, where sigma is 0 and eps has no meaning, is Euler's. It is second order where sigma is smooth at t = 0,
-    as along the straight path; with the linear betas, where sigma grows like sqrt(t), the last step brings it
-    towards first order.
+    as along the straight path and EDM's; on the linear, cosine and sigmoid schedules, where sigma grows like
+    sqrt(t), the last step brings it towards first order.
     """
 
     def __init__(self, *, steps: int) -> None:

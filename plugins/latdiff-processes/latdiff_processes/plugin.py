@@ -2,9 +2,31 @@
 
 from latdiff_core import hookimpl
 from latdiff_core.interfaces import ComponentConfig
-from latdiff_processes import DDIMSamplerConfig, FlowScheduleConfig, HeunSamplerConfig, LinearScheduleConfig
+from latdiff_processes import (
+    CosineScheduleConfig,
+    DDIMSamplerConfig,
+    DDPMSamplerConfig,
+    DPMpp2MSamplerConfig,
+    EDMScheduleConfig,
+    EulerSamplerConfig,
+    FlowScheduleConfig,
+    HeunSamplerConfig,
+    LinearScheduleConfig,
+    SigmoidScheduleConfig,
+)
 
 
 @hookimpl
 def latdiff_components() -> list[type[ComponentConfig]]:
-    return [DDIMSamplerConfig, FlowScheduleConfig, HeunSamplerConfig, LinearScheduleConfig]
+    return [
+        CosineScheduleConfig,
+        DDIMSamplerConfig,
+        DDPMSamplerConfig,
+        DPMpp2MSamplerConfig,
+        EDMScheduleConfig,
+        EulerSamplerConfig,
+        FlowScheduleConfig,
+        HeunSamplerConfig,
+        LinearScheduleConfig,
+        SigmoidScheduleConfig,
+    ]

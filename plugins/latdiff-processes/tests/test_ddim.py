@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 import torch
 
@@ -19,63 +17,16 @@ class TestAncestralDDIMSampler(SamplerContract):
     config = DDIMSamplerConfig(steps=100, eta=1.0)
 
 
-@pytest.fixture(scope="module")
-def diffusers():
-    """The library; importing it warns about other packages."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import diffusers
-    return diffusers
-
-
-@pytest.fixture
-def reference(diffusers):
-    """diffusers' DDIM scheduler on the same 1,000 betas, its table in float64."""
-    betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
-    scheduler = diffusers.DDIMScheduler(
-        trained_betas=betas.numpy(), clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing"
-    )
-    scheduler.alphas_cumprod = (1 - betas).cumprod(0)
-    scheduler.final_alpha_cumprod = torch.ones((), dtype=torch.float64)
-    return scheduler
-
-
-def _network(z_t, step):
-    """Some prediction of the noise that depends on the latent and on the step 0 … 999 in a non-linear way."""
-    return torch.tanh(z_t.roll(1, dims=-1) + 0.5 * z_t + 0.001 * step)
-
-
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("steps", [1, 10, 50])
-def test_every_step_is_that_of_diffusers(reference, steps, eta):
+def test_every_step_is_that_of_diffusers(parity, in_float64, steps, eta):
     """With the same network, betas and noise, the latents agree in float64 along the whole way."""
-    schedule, visited = LinearScheduleConfig().build(), []
-
-    def denoise(z_t, t):
-        visited.append(z_t)
-        alpha, sigma = (s.unsqueeze(-1) for s in schedule.alpha_sigma(t))
-        return (z_t - sigma * _network(z_t, (1000 * t - 1).round().unsqueeze(-1))) / alpha
-
-    noise = torch.randn(6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    sampler = DDIMSamplerConfig(steps=steps, eta=eta).build()
-    last = sampler.sample(denoise, noise, schedule, torch.Generator().manual_seed(1))
-    ours = [*visited, last]
-
-    reference.set_timesteps(steps)
-    generator = torch.Generator().manual_seed(1)
-    theirs = [visited[0]]
-    for timestep in reference.timesteps.tolist():
-        step = reference.step(
-            _network(theirs[-1], timestep),
-            timestep,
-            theirs[-1],
-            eta=eta,
-            variance_noise=torch.randn(6, 3, generator=generator).double(),
-        )
-        theirs.append(step.prev_sample)
-    assert len(ours) == len(theirs) == steps + 1
-    for mine, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-9)
+    scheduler = in_float64(
+        "DDIMScheduler", steps, beta_start=1e-4, beta_end=0.02, clip_sample=False, timestep_spacing="trailing"
+    )
+    noise = {"eta": eta, "generator": torch.Generator().manual_seed(1)}
+    config = DDIMSamplerConfig(steps=steps, eta=eta)
+    assert parity(config, LinearScheduleConfig().build(), scheduler, "epsilon", **noise) < 1e-11
 
 
 @pytest.mark.parametrize("schedule", [LinearScheduleConfig().build(), FlowScheduleConfig().build()])

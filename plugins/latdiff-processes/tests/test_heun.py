@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from latdiff_core.testing import CircleSchedule, SamplerContract
-from latdiff_processes import FlowScheduleConfig, HeunSamplerConfig, LinearScheduleConfig
+from latdiff_processes import EDMScheduleConfig, FlowScheduleConfig, HeunSamplerConfig, LinearScheduleConfig
 
 
 class TestHeunSampler(SamplerContract):
@@ -22,6 +22,24 @@ def test_it_is_of_second_order(order_of_convergence, schedule):
 def test_it_beats_first_order_on_the_linear_schedule(order_of_convergence):
     """There sigma grows as the square root of time, and the last step, Euler's, is longer than at second order."""
     assert order_of_convergence(HeunSamplerConfig(), LinearScheduleConfig().build()) > 1.5
+
+
+def test_it_is_of_second_order_on_edms_grid(order_of_convergence):
+    assert order_of_convergence(HeunSamplerConfig(), EDMScheduleConfig().build(), steps=64) == pytest.approx(2, abs=0.1)
+
+
+def test_every_step_is_that_of_diffusers_for_flow_matching(parity, in_float64):
+    """diffusers' grid ends at 1 / num_train_timesteps before it goes to 0, which here makes it ours."""
+    scheduler = in_float64("FlowMatchHeunDiscreteScheduler", 20, num_train_timesteps=20)
+    assert parity(HeunSamplerConfig(steps=20), FlowScheduleConfig().build(), scheduler, "flow") < 1e-11
+
+
+@pytest.mark.parametrize(("prediction", "theirs"), [("epsilon", "epsilon"), ("v", "v_prediction")])
+def test_every_step_is_that_of_diffusers_for_edm(parity, in_float64, prediction, theirs):
+    """On the grid of Karras et al. between the two ends that diffusers takes from its betas."""
+    scheduler = in_float64("HeunDiscreteScheduler", 20, use_karras_sigmas=True, prediction_type=theirs)
+    schedule = EDMScheduleConfig(sigma_min=scheduler.sigmas[-2].item(), sigma_max=scheduler.sigmas[0].item()).build()
+    assert parity(HeunSamplerConfig(steps=20), schedule, scheduler, prediction) < 1e-11
 
 
 def test_every_step_is_two_calls_and_the_last_one(mixture):

@@ -18,13 +18,13 @@ RECIPES = sorted(latdiff_recipes())
 def _schema(genes: int) -> DataSchema:
     return DataSchema(
         genes=tuple(f"g{i}" for i in range(genes)),
-        attributes=(CategoricalAttribute(key="cell_type", categories=("B", "T")),),
+        attributes=(CategoricalAttribute(key="cell_type", categories=("B", "T"), shares=(0.5, 0.5)),),
         cells=100,
     )
 
 
 def test_the_recipes_are_the_files_and_are_installed():
-    assert RECIPES == ["default", "foundations"]
+    assert RECIPES == ["cfgen_like", "default", "foundations", "scdiffusion_like", "scldm_like"]
     assert set(RECIPES) <= set(current_registry().recipes)
 
 
@@ -39,7 +39,16 @@ def test_a_recipe_loads_and_survives_dumping(name):
 def test_the_parts_of_a_recipe_fit_each_other(name):
     config = recipe_config(name, ["cell_type"])
     assert build_autoencoder(config, _schema(20)).latent_dim == config.autoencoder.latent_dim
-    assert build_diffusion(config, _schema(20)).dim == config.autoencoder.latent_dim + 1
+    joint = config.diffusion.library == "joint"
+    assert build_diffusion(config, _schema(20)).dim == config.autoencoder.latent_dim + joint
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.endswith("_like")])
+def test_what_follows_a_published_system_says_from_where_and_how_it_differs(name):
+    notes = recipe_config(name).notes
+    assert "arXiv" in notes[0] or "Bioinformatics" in notes[1]
+    assert sum("riginal" in note and "ours" in note for note in notes) >= 4
+    assert all(note.endswith(".") for note in notes)
 
 
 def test_foundations_has_the_sizes_of_the_founding_document():
@@ -63,7 +72,7 @@ def test_foundations_has_the_sizes_of_the_founding_document():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_no_recipe_exaggerates_its_conditions(name):
-    assert recipe_config(name).diffusion.guidance.scale == 1.0
+    assert getattr(recipe_config(name).diffusion.guidance, "scale", 1.0) == 1.0
 
 
 def test_a_wrong_size_in_a_recipe_is_reported_with_its_path():

@@ -40,7 +40,7 @@ def trained():
     torch.manual_seed(0)
     schema = DataSchema(
         genes=("g",),
-        attributes=(CategoricalAttribute(key="type", categories=("a", "b", "c")),),
+        attributes=(CategoricalAttribute(key="type", categories=("a", "b", "c"), shares=(0.5, 0.3, 0.2)),),
         cells=CELLS,
     )
     diffusion = build_diffusion(recipe_config("default", ["type"], TINY), schema)

@@ -1,0 +1,47 @@
+"""The inverse dispersion of NB-family decoders: per gene, per gene and condition, or per gene and cell."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from latdiff_core.errors import ConfigError
+from latdiff_core.interfaces import Covariates, GeneStatistics, Sizes
+from latdiff_counts.fast_parameter import FastParameter
+from latdiff_counts.likelihood import LOG_THETA_RANGE
+
+DispersionOf = Literal["gene", "condition", "cell"]
+
+
+class Dispersion(nn.Module):
+    """log theta: the data's moments, plus a learned offset of each gene, and of its condition or its cell.
+
+    The offsets of gene and condition learn ``rate`` times faster than the network. ``condition`` is linear in the
+    condition's coding, so that an unknown condition has the gene's own dispersion; ``cell`` is linear in the decoder's
+    last hidden layer, as large as the layer to the means. All three start at the moments.
+    """
+
+    def __init__(
+        self, *, of: DispersionOf, sizes: Sizes, hidden: int, rate: float, statistics: GeneStatistics | None
+    ) -> None:
+        super().__init__()
+        if of == "condition" and sizes.condition == 0:
+            raise ConfigError("dispersion: condition needs a model with conditions; add one, or take gene or cell")
+        start = torch.zeros(sizes.genes) if statistics is None else statistics.theta.log()
+        self.by_gene = FastParameter(start, rate)
+        offsets = torch.zeros(sizes.condition, sizes.genes)
+        self.by_condition = FastParameter(offsets, rate) if of == "condition" else None
+        self.by_cell = nn.Linear(hidden, sizes.genes, bias=False) if of == "cell" else None
+        if self.by_cell is not None:
+            nn.init.zeros_(self.by_cell.weight)
+
+    def forward(self, hidden: Tensor, covariates: Covariates) -> Tensor:
+        """log theta in float32 or better, (genes,), or (batch, genes) when it is not per gene alone."""
+        log_theta = self.by_gene()
+        if self.by_condition is not None:
+            log_theta = log_theta + covariates.condition.to(log_theta.dtype) @ self.by_condition()  # (batch, genes)
+        if self.by_cell is not None:
+            log_theta = log_theta + self.by_cell(hidden)  # (batch, genes)
+        return log_theta.clamp(*LOG_THETA_RANGE)

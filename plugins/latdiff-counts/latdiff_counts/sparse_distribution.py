@@ -1,0 +1,65 @@
+"""The base of this package's count distributions: everything that follows from a zero and what a non-zero adds."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from latdiff_core.counts import CountBatch
+from latdiff_core.interfaces import CountDistribution
+
+
+class SparseCountDistribution(CountDistribution):
+    """A count distribution by log p(0), cheap and needed everywhere, and log p(x) - log p(0), needed at non-zeros only.
+
+    Parameters
+    ----------
+    log_mu
+        Log of the location, (batch, genes), which sets shape and dtype.
+    others
+        Further parameters, each (genes,) or (batch, genes).
+    """
+
+    def __init__(self, log_mu: Tensor, *others: Tensor) -> None:
+        super().__init__(batch_shape=log_mu.shape, validate_args=False)
+        self.parameters = (log_mu, *others)
+
+    @staticmethod
+    @abstractmethod
+    def log_zero(*parameters: Tensor) -> Tensor:
+        """log p(0) at each entry of the parameters."""
+
+    @staticmethod
+    @abstractmethod
+    def log_excess(x: Tensor, *parameters: Tensor) -> Tensor:
+        """log p(x) - log p(0) at counts x > 0, in the shape of ``x``."""
+
+    @staticmethod
+    @abstractmethod
+    def draw(parameters: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:
+        """Draw counts in the shape of the first of the parameters."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        value = value.to(self.parameters[0].dtype)
+        return self.log_zero(*self.parameters) + self._excess_or_zero(value, self.parameters)
+
+    def log_likelihood(self, counts: CountBatch) -> Tensor:
+        """Every gene as a zero, and at the stored entries what they add."""
+        log_zero = self.log_zero(*self.parameters)
+        at_entries = [p.expand(self.batch_shape)[counts.rows, counts.indices] for p in self.parameters]
+        excess = self._excess_or_zero(counts.values.to(log_zero.dtype), at_entries)
+        return log_zero.sum(-1) + counts.sum_per_cell(excess)
+
+    def _excess_or_zero(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+        """``log_excess`` at x > 0, and exactly 0 at x = 0."""
+        return torch.where(x > 0, self.log_excess(x.clamp(min=1), *parameters), 0.0)
+
+    def sample(
+        self, sample_shape: torch.Size | list[int] | tuple[int, ...] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        with torch.no_grad():
+            shape = (*sample_shape, *self.batch_shape)
+            return self.draw([p.expand(shape) for p in self.parameters], generator)
