@@ -167,10 +167,11 @@ def test_a_single_library_size_out_of_range_is_moved_into_it_with_a_warning(fitt
     assert cells.X.max() <= np.e * float(fitted_model.fitted.training_cells.library.max()) * 2
 
 
-def test_counts_that_int32_cannot_hold_are_an_error():
+@pytest.mark.parametrize("drawn", [torch.nan, torch.inf, 2.0**31, -9e18])
+def test_counts_that_int32_cannot_hold_are_an_error(drawn):
     class Wrong(NegativeBinomial):
         def sample(self, sample_shape=(), generator=None):
-            return torch.full((2, 3), torch.nan)
+            return torch.full((2, 3), drawn)
 
     with pytest.raises(LatdiffError, match="not finite"):
         Wrong(torch.zeros(2, 3), torch.zeros(3)).sample_csr()

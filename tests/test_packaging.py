@@ -19,10 +19,8 @@ import numpy as np
 import pytest
 
 PROJECT = Path(__file__).parent.parent
-FOLDERS = {
-    "latdiff-core": PROJECT,
-    **{file.parent.name: file.parent for file in PROJECT.glob("plugins/*/pyproject.toml")},
-}
+PLUGINS = sorted(file.parent for file in PROJECT.glob("plugins/*/pyproject.toml"))
+FOLDERS = {"latdiff-core": PROJECT, **{folder.name: folder for folder in PLUGINS}}
 TINY_FIT = [
     "--condition", "cell_type",
     "--set", "autoencoder.latent_dim=4",

@@ -53,7 +53,7 @@ class CountDistribution(Distribution, ABC):
         from scipy.sparse import csr_matrix
 
         counts = self.sample(generator=generator)
-        if not bool((counts < LARGEST_INT32).all()):  # also when one is not a number
+        if not bool(((counts >= 0) & (counts < LARGEST_INT32)).all()):  # a Poisson draw of an infinite rate is negative
             raise LatdiffError("sampled counts are not finite or exceed 2^31; the model is not usable, fit it again")
         return csr_matrix(counts.to(torch.int32).cpu().numpy())
 

@@ -1,4 +1,4 @@
-"""The generalised Poisson decoder for latdiff."""
+"""The generalized Poisson decoder for latdiff."""
 
 from latdiff_example.generalized_poisson import (
     GeneralizedPoisson,

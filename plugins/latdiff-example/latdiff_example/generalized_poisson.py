@@ -1,4 +1,4 @@
-"""The generalised Poisson decoder: a variance proportional to the mean, with a factor learned for each gene."""
+"""The generalized Poisson decoder: a variance proportional to the mean, with a factor learned for each gene."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ INITIAL_LAMBDA = 0.1
 
 
 class GeneralizedPoisson(CountDistribution):
-    """Generalised Poisson by mean and lambda: Var = mu / (1 - lambda)^2.
+    """Generalized Poisson by mean and lambda: Var = mu / (1 - lambda)^2.
 
     p(x) = theta (theta + lambda x)^(x - 1) exp(-theta - lambda x) / x! with theta = mu (1 - lambda) (Consul & Jain
     1973, Technometrics 15:791; for RNA-seq Srivastava & Chen 2010, Nucleic Acids Res. 38:e170). It counts everybody
@@ -123,7 +123,7 @@ class GeneralizedPoissonDecoder(Decoder):
 
 
 class GeneralizedPoissonDecoderConfig(DecoderConfig):
-    """Generalised Poisson counts: variance proportional to the mean, with a factor of each gene's own."""
+    """Generalized Poisson counts: variance proportional to the mean, with a factor of each gene's own."""
 
     kind: Literal["generalized_poisson"] = "generalized_poisson"
     hidden: tuple[PositiveInt, ...] = Field(default=(128, 256), min_length=1)

@@ -1,4 +1,4 @@
-"""The generalised Poisson decoder and its distribution."""
+"""The generalized Poisson decoder and its distribution."""
 
 from __future__ import annotations
 
