@@ -24,7 +24,7 @@ class CountBatch:
     indices
         Gene index of each stored entry, (nonzeros,), int64.
     values
-        Count of each stored entry, (nonzeros,), float32 (exact up to 16,777,216).
+        Count of each stored entry, (nonzeros,), > 0, float32 (exact up to 16,777,216).
     genes
         Number of genes.
     """

@@ -70,7 +70,7 @@ class ExpressedGenes(nn.Module):
         rows = torch.cat([cells, counts.rows])  # (batch + nonzeros,)
         columns = torch.cat([torch.zeros_like(cells), 1 + place])
         genes = torch.cat([torch.full_like(cells, counts.genes), counts.indices])
-        expression = counts.log1p_normalised()[counts.rows, counts.indices]
+        expression = counts.log1p_values()
         values = torch.cat([counts.library.log1p(), expression]).unsqueeze(-1)  # (batch + nonzeros, 1)
 
         scale, shift = self.value(values.to(self.embedding.weight.dtype)).chunk(2, dim=-1)
