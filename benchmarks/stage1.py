@@ -36,7 +36,7 @@ NO_DIFFUSION = {"training.diffusion.steps": 1, "training.diffusion.checks": 1}
 def held_out(model: LatentDiffusion, test: anndata.AnnData) -> tuple[float, float, float]:
     """Nats per cell of likelihood and KL, and the expected share of zeros."""
     schema, autoencoder = model.fitted.schema, model.fitted.autoencoder
-    table, counts = annotation_table(test), raw_counts(test)
+    table, counts = annotation_table(test, schema.keys), raw_counts(test)
     annotations = Annotations(encode_obs(table, schema.attributes), encode_obs(table, schema.nuisance))
     rows = []
     for start in range(0, test.n_obs, 256):

@@ -17,6 +17,8 @@ from latdiff_core.prediction import Prediction
 from latdiff_core.schema import CategoricalAttribute, DataSchema
 
 Part = TypeVar("Part")
+SIGNAL_LEFT = 0.1
+"""Largest alpha / sigma at t = 1: sampling starts from noise without any signal."""
 
 
 def build_autoencoder(
@@ -47,6 +49,7 @@ def build_diffusion(config: ModelConfig, schema: DataSchema) -> Diffusion:
     width = section.condition_width
     dim = config.autoencoder.latent_dim + (section.library == "joint")
     schedule = _build("diffusion -> schedule", section.schedule.build)
+    _check_end(schedule, section.schedule.kind)
     _check_prediction(section.prediction, schedule, section.schedule.kind)
 
     def make_conditioner(hidden: int) -> Conditioner:
@@ -87,9 +90,21 @@ def check_assembly(config: ModelConfig) -> None:
 
 def _build(path: str, build: Callable[[], Part]) -> Part:
     try:
-        return build()
+        part = build()
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+    if part is None:
+        raise ConfigError(f"{path}: its config builds nothing; that is a mistake in the plugin it comes from")
+    return part
+
+
+def _check_end(schedule: Schedule, kind: str) -> None:
+    alpha, sigma = (x.item() for x in schedule.alpha_sigma(torch.ones(1, dtype=torch.float64)))
+    if not (0 < sigma < float("inf") and alpha / sigma < SIGNAL_LEFT):
+        raise ConfigError(
+            f"diffusion -> schedule: {kind!r} ends with a signal of {alpha:.3g} beside noise of {sigma:.3g}, and "
+            f"sampling starts from noise alone; change its fields until signal / noise is below {SIGNAL_LEFT}"
+        )
 
 
 def _check_prediction(prediction: Prediction, schedule: Schedule, kind: str) -> None:

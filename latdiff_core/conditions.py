@@ -71,8 +71,8 @@ def coded(values: Tensor, attribute: Attribute) -> Tensor:
         centred = one_hot - torch.tensor(attribute.shares, device=values.device)
         return torch.where(values.unsqueeze(-1) >= 0, centred, 0.0)
     mean, std = (torch.tensor(x, device=values.device) for x in (attribute.mean, attribute.std))
-    numbers = (values - mean) / std
-    return numbers.view(len(numbers), -1).nan_to_num(0.0)
+    numbers = ((values - mean) / std).view(len(values), -1)
+    return torch.where(numbers.isfinite().all(-1, keepdim=True), numbers, 0.0)
 
 
 def coded_conditions(conditions: Conditions, attributes: Sequence[Attribute]) -> Tensor:

@@ -74,9 +74,10 @@ def warn_of_untrained_branches(trained: Guidance, asked: Guidance) -> None:
         branches.append(keep)
         return z_t.expand(len(keep), -1, -1)
 
-    asked.guided(record)(torch.zeros(1, 1), torch.full((1,), 0.5))
+    for t in torch.linspace(0.01, 1, 100):
+        asked.guided(record)(torch.zeros(1, 1), t.view(1))
     shown = trained.keep_mask(MASKS, torch.Generator().manual_seed(0))
-    for branch in torch.cat(branches):
+    for branch in torch.unique(torch.cat(branches), dim=0):
         if (shown == branch).all(-1).float().mean() < SELDOM:
             log.warning(
                 "the guidance asks for cells with %d of %d conditions hidden, which training hardly ever did: the "

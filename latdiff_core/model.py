@@ -153,7 +153,7 @@ class LatentDiffusion:
         check_assembly(self.config)
         cells = read_anndata(adata)
         counts = raw_counts(cells, self.config.data.layer)
-        table = annotation_table(cells)
+        table = annotation_table(cells, [c.key for c in (*self.config.data.conditions, *self.config.data.nuisance)])
         schema = build_schema(cells.var_names, table, self.config.data)
         annotations = Annotations(encode_obs(table, schema.attributes), encode_obs(table, schema.nuisance))
         library = torch.as_tensor(np.asarray(counts.sum(1)).ravel(), dtype=torch.float32)
@@ -261,7 +261,7 @@ class LatentDiffusion:
         fitted = self._require_fitted()
         cells = read_anndata(adata)
         counts = aligned_counts(cells, fitted.schema.genes, self.config.data.layer)
-        nuisance = encode_obs(annotation_table(cells), fitted.schema.nuisance)
+        nuisance = encode_obs(annotation_table(cells, fitted.schema.keys), fitted.schema.nuisance)
         annotations = Annotations(unknown_values(fitted.schema.attributes, len(nuisance)), nuisance)
         latents = []
         for start in range(0, len(annotations), EMBEDDING_BATCH):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from inspect import isabstract
-from typing import Any
+from typing import Any, get_args
 
 import pluggy
 from pydantic.errors import PydanticInvalidForJsonSchema
@@ -61,8 +61,8 @@ class Registry:
         """
         manager = pluggy.PluginManager(hookspecs.PROJECT)
         manager.add_hookspecs(hookspecs)
-        manager.register(plugin, name=name)
         try:
+            manager.register(plugin, name=name)
             manager.check_pending()
         except pluggy.PluginValidationError as error:
             raise PluginError(f"plugin {name!r} implements a hook that does not exist: {error}") from error
@@ -148,7 +148,9 @@ def _sequence(answer: Any, plugin: str) -> Sequence[Any]:
 
 
 def _recipes(answer: Any, plugin: str) -> Mapping[str, Mapping[str, Any]]:
-    if not isinstance(answer, Mapping) or not all(isinstance(recipe, Mapping) for recipe in answer.values()):
+    if not isinstance(answer, Mapping) or not all(
+        isinstance(key, str) and isinstance(recipe, Mapping) for key, recipe in answer.items()
+    ):
         raise PluginError(
             f"plugin {plugin!r} returned {answer!r} from latdiff_recipes; it must return a mapping of names to configs"
         )
@@ -163,6 +165,11 @@ def _check_component(component: object, plugin: str) -> None:
         )
     if isabstract(component):
         raise PluginError(f"plugin {plugin!r} returned {component.__name__}, which does not implement build()")
+    if get_args(component.model_fields["kind"].annotation) != (component.kind_name(),):
+        raise PluginError(
+            f"plugin {plugin!r} returned {component.__name__}, whose kind is not written as "
+            f'kind: Literal["{component.kind_name()}"] = "{component.kind_name()}"'
+        )
     try:
         component.model_json_schema()  # `latdiff schema` is made of all of them: one that fails would fail it for all
     except PydanticInvalidForJsonSchema as error:

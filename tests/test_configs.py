@@ -30,7 +30,7 @@ PROBLEMS = [
     ({"diffusion.denoiser.heads": 3}, r"diffusion -> denoiser: heads \(3\) must divide width"),
     ({"diffusion.denoiser.widht": 64}, "diffusion -> denoiser -> widht: there is no such field; did you mean 'width'"),
     ({"diffusion.denoiser": "dot"}, "diffusion -> denoiser: no denoiser is called 'dot'; did you mean 'dit'"),
-    ({"diffusion.denoiser": {"width": 64}}, "diffusion -> denoiser: give a kind, .*known: .*dit"),
+    ({"diffusion.denoiser": {"width": 64}}, "diffusion -> denoiser: give a kind .*known: .*dit"),
     ({"diffusion.denoiser": None}, "diffusion -> denoiser: give a kind"),
     ({"diffusion.prediction": "noise"}, "diffusion -> prediction: .*'epsilon', 'clean', 'v' or 'flow'"),
     ({"autoencoder.encoder.hidden.0": -1}, "autoencoder -> encoder -> hidden -> 0: .*greater than 0"),

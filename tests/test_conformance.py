@@ -45,7 +45,8 @@ from latdiff_core.testing import (
 Fault = Literal[
     "none", "leaks", "shape", "constant", "unbounded", "ignores_nuisance", "sum", "fractions", "global_random",
     "broadcasts_library", "lying_rates", "keeps_noise", "other_on_other_grids", "half_way", "two_calls", "batch_mask",
-    "ignores_the_condition", "replaces", "dropout", "ignores_time", "forgets_joined_time", "unused_weight",
+    "ignores_the_condition", "replaces", "forgets_statistics", "undefined_at_average",
+    "dropout", "ignores_time", "forgets_joined_time", "unused_weight",
 ]  # fmt: skip
 
 
@@ -90,7 +91,10 @@ class DummyDecoderConfig(DecoderConfig):
     """What is wrong with it."""
 
     def build(self, *, sizes, statistics):
-        return DummyDecoder(sizes, self.fault)
+        decoder = DummyDecoder(sizes, self.fault)
+        if self.fault == "forgets_statistics" and statistics is not None:
+            decoder.start = statistics.fraction.log()  # no buffer and no parameter: not among the weights
+        return decoder
 
 
 class DummyPoisson(CountDistribution):
@@ -121,6 +125,7 @@ class DummyDecoder(Decoder):
         super().__init__()
         self.fault = fault
         self.net = nn.Linear(sizes.latent_dim + sizes.nuisance, sizes.genes)
+        self.start = torch.zeros(sizes.genes)
 
     def forward(self, z, library, covariates):
         if self.fault != "broadcasts_library":
@@ -130,7 +135,9 @@ class DummyDecoder(Decoder):
             inputs = torch.cat([z, 0 * covariates.nuisance.to(z)], -1)
         if self.fault == "leaks":
             inputs = inputs - inputs.mean(0)
-        logits = self.net(inputs)
+        logits = self.net(inputs) + self.start.to(self.net.weight.dtype)
+        if self.fault == "undefined_at_average":
+            logits = logits / covariates.nuisance.norm()
         logits = logits[:, :-1] if self.fault == "shape" else logits
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return DummyPoisson(logits.softmax(-1) * library.to(logits.dtype).unsqueeze(-1) + 1e-6, self.fault)
@@ -344,6 +351,8 @@ FAULTS: dict[tuple[type[ComponentContract], type[ComponentConfig]], list[tuple[F
         ("leaks", BATCH),
         ("shape", "test_the_distribution_is_over_cells_and_genes"),
         ("sum", "test_probabilities_sum_to_one"),
+        ("forgets_statistics", "test_what_is_taken_from_the_data_is_saved_with_the_weights"),
+        ("undefined_at_average", "test_a_cell_of_which_nothing_is_known_has_a_distribution"),
         ("fractions", "test_samples_are_counts"),
         ("fractions", "test_samples_have_the_mean_and_variance_that_are_promised"),
         ("global_random", "test_samples_follow_the_seed"),

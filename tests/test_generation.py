@@ -119,6 +119,7 @@ def test_sampler_and_guidance_can_be_overridden_for_one_call(trained_model, over
     [
         ("none", {"kind": "classifier_free", "scale": 2.0}, True),
         ("none", {"kind": "classifier_free", "scale": 1.0}, False),
+        ("none", {"kind": "interval", "low": 0.7, "high": 0.9}, True),
         ("classifier_free", {"kind": "compositional"}, False),
         ({"kind": "compositional", "alone": 0.0}, {"kind": "compositional"}, True),
     ],

@@ -10,7 +10,8 @@ from scipy import sparse
 
 from latdiff_core import LatentDiffusion
 from latdiff_core.configs import dump_config
-from latdiff_core.errors import ConfigError
+from latdiff_core.errors import ConfigError, LatdiffError
+from latdiff_core.evaluation import compare
 
 
 def test_generated_cells_are_integer_counts_with_the_asked_conditions(fitted_model, tiny_data):
@@ -95,3 +96,19 @@ def test_the_founding_system_goes_the_whole_road_at_a_small_size(tiny_overrides,
     assert cells.X.dtype.kind == "i"
     assert cells.X.min() >= 0
     assert cells.X.sum() > 0
+
+
+def test_a_schedule_that_keeps_its_signal_is_refused_before_training(make_model, tiny_data):
+    """Sampling starts from noise alone: from another start than training ended at, if a signal is left there."""
+    model = make_model({"diffusion.schedule": {"kind": "linear", "beta_end": 0.0002}})
+    with pytest.raises(LatdiffError, match=r"diffusion -> schedule: 'linear' ends with a signal of 0\.9"):
+        model.fit(tiny_data)
+
+
+def test_values_that_are_no_counts_are_labelled_and_not_evaluated_as_counts(make_model, tiny_data, caplog):
+    model = make_model({"autoencoder.decoder": {"kind": "gaussian", "hidden": [16]}}).fit(tiny_data, progress=False)
+    cells = model.generate(60, seed=1)
+    assert cells.uns["latdiff"]["expression"] == "log_normalised"
+    assert "generates no counts" in caplog.text
+    with pytest.raises(LatdiffError, match="hold log_normalised, not counts, and are not compared"):
+        compare(tiny_data, cells, tiny_data)

@@ -135,7 +135,7 @@ def test_a_column_that_cannot_be_a_condition_is_refused_at_training(obs, conditi
 def test_vectors_come_from_obsm_and_go_back_there(form):
     numbers = np.array([[0.0, 1.0], [2.0, 1.0], [np.nan, 5.0]])
     cells = anndata.AnnData(np.ones((3, 1)), obs=frame(cell_type=["B", "T", "T"]), obsm={"drug": form(numbers)})
-    table = annotation_table(cells)
+    table = annotation_table(cells, ["drug"])
     schema = schema_of(table, VectorConfig(key="drug", missing="allow"))
     drug = schema.attributes[0]
     assert (drug.mean, drug.std) == ((1.0, 1.0), (1.0, 1.0)), "of the cells that have one; a constant has std 1"
@@ -154,7 +154,7 @@ def test_a_vector_of_another_length_than_the_models_is_refused():
 
 def test_a_name_in_both_obs_and_obsm_is_the_column():
     cells = anndata.AnnData(np.ones((2, 1)), obs=frame(a=["x", "y"]), obsm={"a": np.zeros((2, 3))})
-    assert annotation_table(cells)["a"].tolist() == ["x", "y"]
+    assert annotation_table(cells, ["a"])["a"].tolist() == ["x", "y"]
 
 
 def test_unknown_values_are_present_in_no_cell():
@@ -162,6 +162,25 @@ def test_unknown_values_are_present_in_no_cell():
     conditions = unknown_values([TYPE, DOSE, drug], 2)
     assert not conditions.present().any()
     assert conditions.values[2].shape == (2, 2)
+
+
+def test_only_arrays_that_are_asked_for_are_read():
+    cells = anndata.AnnData(np.ones((2, 1)), obsm={"self": np.zeros((2, 3)), "drug": np.ones((2, 2))})
+    assert list(annotation_table(cells, ["drug"]).columns) == ["drug"]
+    assert list(annotation_table(cells, ["self"]).columns) == ["self"]
+
+
+def test_an_array_is_no_category():
+    with pytest.raises(DataError, match="'drug' holds an array for every cell; take it as a vector"):
+        schema_of(frame(drug=[[1.0, 2.0], [0.0, 1.0]]), CategoricalConfig(key="drug"))
+
+
+def test_rounding_is_no_spread():
+    """The mean of 0.1, 700 times, is not 0.1: divided by the 3e-17 between them, any other value is enormous."""
+    obs = frame(dose=[0.1] * 700, drug=[[0.1, 0.3]] * 700)
+    dose, drug = schema_of(obs, ContinuousConfig(key="dose"), VectorConfig(key="drug")).attributes
+    assert dose.std == 1.0
+    assert drug.std == (1.0, 1.0)
 
 
 def test_a_constant_condition_is_standardised_without_division_by_zero():

@@ -55,6 +55,13 @@ BROKEN = {
         + GOOD.format(kind="own").replace("    def build", "    hook: Callable[[int], int]\n\n    def build"),
         "cannot be written in YAML",
     ),
+    "has a recipe without a name": (HOOKS + "@hookimpl\ndef latdiff_recipes():\n    return {1: {}}", "1"),
+    "has a kind that is any text": (
+        GOOD.format(kind="own").replace('kind: Literal["own"]', "kind: str"), 'kind: Literal["own"] = "own"',
+    ),
+    "has a hook with another argument": (
+        HOOKS + "@hookimpl\ndef latdiff_components(more):\n    return []", "more",
+    ),
     "declares a kind twice": (GOOD.format(kind="own").replace("[MadeUpConfig]", "[MadeUpConfig] * 2"), "twice"),
     "claims a kind of another": (GOOD.format(kind="first"), "'first'"),
     "claims a recipe of another": (

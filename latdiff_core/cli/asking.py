@@ -34,8 +34,10 @@ def read_table(path: Path, keys: Sequence[str]) -> pd.DataFrame:
     from latdiff_core.data import annotation_table, read_anndata
 
     if path.suffix in (".h5ad", ".zarr"):
-        said = annotation_table(read_anndata(path))
-        return said[[key for key in keys if key in said]]
+        said = annotation_table(read_anndata(path), keys)
+        if not (found := [key for key in keys if key in said]):
+            raise DataError(f"{path} says nothing of the model's conditions ({', '.join(keys)})")
+        return said[found]
     if not path.is_file():
         raise DataError(f"{path} does not exist")
     try:

@@ -48,7 +48,7 @@ class InstalledKind:
             value = {"kind": value}
         if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
             kinds = ", ".join(current_registry().kinds(self.base.interface))
-            raise PydanticCustomError("kind", "give a kind, e.g. {{kind: …}}; known: {kinds}", {"kinds": kinds})
+            raise PydanticCustomError("kind", "give a kind (kind: …); known: {kinds}", {"kinds": kinds})
         try:
             config = current_registry().get(self.base.interface, value["kind"])
         except ConfigError as error:

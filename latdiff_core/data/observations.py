@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def annotation_table(adata: AnnData) -> pd.DataFrame:
-    """One table of all that is said of the cells: the columns of ``obs``, and each array of ``obsm`` as a column.
+def annotation_table(adata: AnnData, keys: Iterable[str]) -> pd.DataFrame:
+    """One table of what is said of the cells: the columns of ``obs``, and of ``obsm`` the arrays that ``keys`` name.
 
     A name that both have is that of the ``obs`` column.
     """
-    arrays = {key: adata.obsm[key] for key in adata.obsm if key not in adata.obs}
+    arrays = {key: adata.obsm[key] for key in keys if key in adata.obsm and key not in adata.obs}
     dense = {key: value.toarray() if sparse.issparse(value) else np.asarray(value) for key, value in arrays.items()}
-    vectors = {key: pd.Series(list(rows), index=adata.obs.index, dtype=object) for key, rows in dense.items()}
-    return adata.obs.assign(**vectors)
+    vectors = [pd.Series(list(rows), adata.obs.index, dtype=object, name=key) for key, rows in dense.items()]
+    return pd.concat([adata.obs, *vectors], axis=1)
 
 
 def encode_obs(obs: pd.DataFrame, attributes: Sequence[Attribute]) -> Conditions:

@@ -53,6 +53,11 @@ def compare(
     """
     genes = list(map(str, reference.var_names))
     real_counts = aligned_counts(real, genes, layer, whose="the reference's")
+    if dict(synthetic.uns.get("latdiff", {})).get("expression", "counts") != "counts":
+        raise DataError(
+            f"the generated cells hold {synthetic.uns['latdiff']['expression']}, not counts, and are not compared: "
+            "generate without mean, from a model whose decoder generates counts"
+        )
     fake_counts = aligned_counts(synthetic, genes, allow_empty=True, whose="the reference's")
     space = ExpressionSpace.fit(raw_counts(reference, layer), seed=seed)
     n = min(real.n_obs // 2, synthetic.n_obs, MOST_CELLS)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latdiff_core.counts import CountBatch
 from latdiff_core.errors import ShapeError
-from latdiff_core.interfaces import CountDistribution, Covariates, Decoder, DecoderConfig, Sizes
+from latdiff_core.interfaces import CountDistribution, Covariates, Decoder, DecoderConfig, GeneStatistics, Sizes
 from latdiff_core.testing.component import ComponentContract
 from latdiff_core.testing.toys import nudge, unused_or_broken
 
@@ -83,6 +83,26 @@ class AnyDecoderContract(ComponentContract):
             alone = self.decode(decoder, rows=slice(i, i + 1))
             torch.testing.assert_close(alone.mean, together.mean[i : i + 1])
             torch.testing.assert_close(alone.variance, together.variance[i : i + 1])
+
+    def test_what_is_taken_from_the_data_is_saved_with_the_weights(self) -> None:
+        """A decoder that started from gene statistics is the same after its weights are loaded into one without."""
+        fraction = torch.linspace(1, 3, SIZES.genes)
+        statistics = GeneStatistics(fraction / fraction.sum(), torch.linspace(0.5, 5, SIZES.genes))
+        started = self.config.build(sizes=SIZES, statistics=statistics).eval()
+        loaded = self.config.build(sizes=SIZES, statistics=None).eval()
+        loaded.load_state_dict(started.state_dict())
+        for before, after in zip(*(self._moments(decoder) for decoder in (started, loaded)), strict=True):
+            torch.testing.assert_close(after, before)
+
+    def _moments(self, decoder: Decoder) -> tuple[Tensor, Tensor]:
+        distribution = self.decode(decoder)
+        return distribution.mean, distribution.variance
+
+    def test_a_cell_of_which_nothing_is_known_has_a_distribution(self) -> None:
+        """Covariates of 0, which stand for the average and the unknown, give finite moments."""
+        distribution = self.build()(self.latents(), LIBRARY, Covariates.average(4, SIZES))
+        assert distribution.mean.isfinite().all()
+        assert distribution.variance.isfinite().all()
 
     def test_the_nuisance_reaches_the_distribution(self) -> None:
         """The batch of a cell changes its distribution, or the latent would have to hold it; so it does without one."""
