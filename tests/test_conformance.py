@@ -12,35 +12,8 @@ from pydantic import field_serializer
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from latdiff_core import interfaces, testing
 from latdiff_core.errors import require_shape
-from latdiff_core.interfaces import (
-    ComponentConfig,
-    Conditioner,
-    ConditionerConfig,
-    CountDistribution,
-    Decoder,
-    DecoderConfig,
-    Denoiser,
-    DenoiserConfig,
-    Encoder,
-    EncoderConfig,
-    Guidance,
-    GuidanceConfig,
-    Sampler,
-    SamplerConfig,
-    Schedule,
-    ScheduleConfig,
-)
-from latdiff_core.testing import (
-    ComponentContract,
-    ConditionerContract,
-    DecoderContract,
-    DenoiserContract,
-    EncoderContract,
-    GuidanceContract,
-    SamplerContract,
-    ScheduleContract,
-)
 
 Fault = Literal[
     "none", "leaks", "shape", "constant", "unbounded", "ignores_nuisance", "sum", "fractions", "global_random",
@@ -50,7 +23,7 @@ Fault = Literal[
 ]  # fmt: skip
 
 
-class DummyEncoderConfig(EncoderConfig):
+class DummyEncoderConfig(interfaces.EncoderConfig):
     """A linear encoder, with a fault."""
 
     kind: Literal["dummy"] = "dummy"
@@ -61,7 +34,7 @@ class DummyEncoderConfig(EncoderConfig):
         return DummyEncoder(sizes, self.fault)
 
 
-class DummyEncoder(Encoder):
+class DummyEncoder(interfaces.Encoder):
     def __init__(self, sizes, fault):
         super().__init__()
         self.fault = fault
@@ -83,7 +56,7 @@ class DummyEncoder(Encoder):
         return Normal(loc, log_scale[:, : loc.shape[1]].exp(), validate_args=False)
 
 
-class DummyDecoderConfig(DecoderConfig):
+class DummyDecoderConfig(interfaces.DecoderConfig):
     """A Poisson decoder, with a fault."""
 
     kind: Literal["dummy"] = "dummy"
@@ -97,7 +70,7 @@ class DummyDecoderConfig(DecoderConfig):
         return decoder
 
 
-class DummyPoisson(CountDistribution):
+class DummyPoisson(interfaces.CountDistribution):
     def __init__(self, rate, fault):
         super().__init__(batch_shape=rate.shape, validate_args=False)
         self.rate, self.fault = rate, fault
@@ -120,7 +93,7 @@ class DummyPoisson(CountDistribution):
         return counts + 0.25 if self.fault == "fractions" else counts
 
 
-class DummyDecoder(Decoder):
+class DummyDecoder(interfaces.Decoder):
     def __init__(self, sizes, fault):
         super().__init__()
         self.fault = fault
@@ -143,7 +116,7 @@ class DummyDecoder(Decoder):
         return DummyPoisson(logits.softmax(-1) * library.to(logits.dtype).unsqueeze(-1) + 1e-6, self.fault)
 
 
-class DummyDenoiserConfig(DenoiserConfig):
+class DummyDenoiserConfig(interfaces.DenoiserConfig):
     """A small network, with a fault."""
 
     kind: Literal["dummy"] = "dummy"
@@ -154,7 +127,7 @@ class DummyDenoiserConfig(DenoiserConfig):
         return DummyDenoiser(dim, make_conditioner, self.fault)
 
 
-class DummyDenoiser(Denoiser):
+class DummyDenoiser(interfaces.Denoiser):
     def __init__(self, dim, make_conditioner, fault):
         super().__init__()
         self.fault = fault
@@ -175,7 +148,7 @@ class DummyDenoiser(Denoiser):
         return self.out(nn.functional.dropout(hidden) if self.fault == "dropout" else hidden)
 
 
-class DummyConditionerConfig(ConditionerConfig):
+class DummyConditionerConfig(interfaces.ConditionerConfig):
     """A shift, with a fault."""
 
     kind: Literal["dummy"] = "dummy"
@@ -186,7 +159,7 @@ class DummyConditionerConfig(ConditionerConfig):
         return DummyConditioner(width, attributes * condition_width, self.fault)
 
 
-class DummyConditioner(Conditioner):
+class DummyConditioner(interfaces.Conditioner):
     def __init__(self, width, inputs, fault):
         super().__init__()
         self.fault = fault
@@ -203,7 +176,7 @@ class DummyConditioner(Conditioner):
         return (hidden + shift)[:, :1] if self.fault == "shape" else hidden + shift
 
 
-class DummyScheduleConfig(ScheduleConfig):
+class DummyScheduleConfig(interfaces.ScheduleConfig):
     """The straight path, with a fault."""
 
     kind: Literal["dummy"] = "dummy"
@@ -214,7 +187,7 @@ class DummyScheduleConfig(ScheduleConfig):
         return DummySchedule(self.fault)
 
 
-class DummySchedule(Schedule):
+class DummySchedule(interfaces.Schedule):
     def __init__(self, fault):
         self.fault, self.steps = fault, 1
 
@@ -235,7 +208,7 @@ class DummySchedule(Schedule):
         return (alpha_rate, 2 * sigma_rate) if self.fault == "lying_rates" else (alpha_rate, sigma_rate)
 
 
-class DummySamplerConfig(SamplerConfig):
+class DummySamplerConfig(interfaces.SamplerConfig):
     """Euler with a little noise, with a fault."""
 
     kind: Literal["dummy"] = "dummy"
@@ -246,7 +219,7 @@ class DummySamplerConfig(SamplerConfig):
         return DummySampler(self.fault)
 
 
-class DummySampler(Sampler):
+class DummySampler(interfaces.Sampler):
     def __init__(self, fault):
         self.fault = fault
 
@@ -265,7 +238,7 @@ class DummySampler(Sampler):
         return z.to(noise)
 
 
-class DummyGuidanceConfig(GuidanceConfig):
+class DummyGuidanceConfig(interfaces.GuidanceConfig):
     """Plain classifier-free guidance, with a fault."""
 
     kind: Literal["dummy"] = "dummy"
@@ -276,7 +249,7 @@ class DummyGuidanceConfig(GuidanceConfig):
         return DummyGuidance(len(attributes), self.fault)
 
 
-class DummyGuidance(Guidance):
+class DummyGuidance(interfaces.Guidance):
     def __init__(self, attributes, fault):
         self.attributes, self.fault = attributes, fault
 
@@ -301,7 +274,7 @@ class DummyGuidance(Guidance):
         return guided_denoise
 
 
-class ForgetfulConfig(ScheduleConfig):
+class ForgetfulConfig(interfaces.ScheduleConfig):
     """A config that does not survive dumping and loading."""
 
     kind: Literal["forgetful"] = "forgetful"
@@ -316,7 +289,7 @@ class ForgetfulConfig(ScheduleConfig):
         return DummySchedule("none")
 
 
-class UndescribedConfig(ScheduleConfig):
+class UndescribedConfig(interfaces.ScheduleConfig):
     """A config with a field that says nothing of itself."""
 
     kind: Literal["undescribed"] = "undescribed"
@@ -328,7 +301,7 @@ class UndescribedConfig(ScheduleConfig):
 
 @dataclass(frozen=True)
 class Case:
-    contract: type[ComponentContract]
+    contract: type[testing.ComponentContract]
     config: Any
     check: str
 
@@ -337,8 +310,8 @@ class Case:
 
 
 BATCH = "test_a_cell_alone_gives_the_same_as_in_a_batch"
-FAULTS: dict[tuple[type[ComponentContract], type[ComponentConfig]], list[tuple[Fault, str]]] = {
-    (EncoderContract, DummyEncoderConfig): [
+FAULTS: dict[tuple[type[testing.ComponentContract], type[interfaces.ComponentConfig]], list[tuple[Fault, str]]] = {
+    (testing.EncoderContract, DummyEncoderConfig): [
         ("leaks", BATCH),
         ("shape", "test_the_posterior_has_one_location_and_scale_per_latent_dimension"),
         ("constant", "test_different_cells_have_different_posteriors"),
@@ -347,7 +320,7 @@ FAULTS: dict[tuple[type[ComponentContract], type[ComponentConfig]], list[tuple[F
         ("dropout", "test_eval_mode_is_deterministic"),
         ("unused_weight", "test_every_weight_gets_a_finite_gradient"),
     ],
-    (DecoderContract, DummyDecoderConfig): [
+    (testing.DecoderContract, DummyDecoderConfig): [
         ("leaks", BATCH),
         ("shape", "test_the_distribution_is_over_cells_and_genes"),
         ("sum", "test_probabilities_sum_to_one"),
@@ -359,30 +332,30 @@ FAULTS: dict[tuple[type[ComponentContract], type[ComponentConfig]], list[tuple[F
         ("broadcasts_library", "test_a_library_of_the_wrong_shape_is_refused"),
         ("ignores_nuisance", "test_the_nuisance_reaches_the_distribution"),
     ],
-    (DenoiserContract, DummyDenoiserConfig): [
+    (testing.DenoiserContract, DummyDenoiserConfig): [
         ("leaks", BATCH),
         ("shape", "test_the_prediction_has_the_shape_of_the_latent"),
         ("ignores_time", "test_the_prediction_depends_on_latent_time_and_condition"),
         ("forgets_joined_time", "test_a_condition_that_joins_the_time_reaches_the_prediction"),
         ("dropout", "test_eval_mode_is_deterministic"),
     ],
-    (ConditionerContract, DummyConditionerConfig): [
+    (testing.ConditionerContract, DummyConditionerConfig): [
         ("leaks", BATCH),
         ("shape", "test_the_shape_of_the_activations_is_kept"),
         ("ignores_the_condition", "test_every_attribute_has_an_effect"),
         ("replaces", "test_the_activations_still_matter"),
     ],
-    (ScheduleContract, DummyScheduleConfig): [
+    (testing.ScheduleContract, DummyScheduleConfig): [
         ("lying_rates", "test_the_rates_are_the_derivatives"),
         ("half_way", "test_it_ends_in_noise"),
         ("other_on_other_grids", "test_it_is_the_same_function_on_every_grid"),
     ],
-    (SamplerContract, DummySamplerConfig): [
+    (testing.SamplerContract, DummySamplerConfig): [
         ("global_random", "test_the_same_seed_gives_the_same_latents"),
         ("keeps_noise", "test_it_reaches_a_normal_distribution"),
         ("shape", "test_shape_and_dtype_are_those_of_the_noise"),
     ],
-    (GuidanceContract, DummyGuidanceConfig): [
+    (testing.GuidanceContract, DummyGuidanceConfig): [
         ("batch_mask", "test_the_keep_mask_is_per_cell_and_per_attribute"),
         ("global_random", "test_the_keep_mask_follows_the_seed"),
         ("two_calls", "test_every_evaluation_is_one_call_of_the_network"),
@@ -395,21 +368,21 @@ BROKEN = [
         for (contract, config), faults in FAULTS.items()
         for fault, check in faults
     ),
-    Case(ScheduleContract, ForgetfulConfig(power=1.5), "test_the_config_survives_dumping_and_loading"),
-    Case(ScheduleContract, UndescribedConfig(), "test_every_field_of_the_config_is_described"),
+    Case(testing.ScheduleContract, ForgetfulConfig(power=1.5), "test_the_config_survives_dumping_and_loading"),
+    Case(testing.ScheduleContract, UndescribedConfig(), "test_every_field_of_the_config_is_described"),
 ]
 SOUND = {
-    EncoderContract: DummyEncoderConfig(),
-    DecoderContract: DummyDecoderConfig(),
-    DenoiserContract: DummyDenoiserConfig(),
-    ConditionerContract: DummyConditionerConfig(),
-    ScheduleContract: DummyScheduleConfig(),
-    SamplerContract: DummySamplerConfig(),
-    GuidanceContract: DummyGuidanceConfig(),
+    testing.EncoderContract: DummyEncoderConfig(),
+    testing.DecoderContract: DummyDecoderConfig(),
+    testing.DenoiserContract: DummyDenoiserConfig(),
+    testing.ConditionerContract: DummyConditionerConfig(),
+    testing.ScheduleContract: DummyScheduleConfig(),
+    testing.SamplerContract: DummySamplerConfig(),
+    testing.GuidanceContract: DummyGuidanceConfig(),
 }
 
 
-def checks(contract: type[ComponentContract], config: Any) -> dict[str, Callable[[], None]]:
+def checks(contract: type[testing.ComponentContract], config: Any) -> dict[str, Callable[[], None]]:
     """The contract's tests on one config, as a plugin author's subclass has them."""
     subclass = type("TestOne", (contract,), {"config": config})()
     return {name: getattr(subclass, name) for name in dir(subclass) if name.startswith("test_")}
