@@ -18,7 +18,7 @@ import torch
 from latdiff_core import LatentDiffusion
 from latdiff_core.configs import parse_override
 from latdiff_core.data import stratified_split
-from latdiff_core.evaluation import compare
+from latdiff_core.evaluation import evaluate
 
 FEWEST_CELLS, FEWEST_TRAINING_CELLS, HELD_OUT = 20, 3, 0.3
 
@@ -53,13 +53,13 @@ def main() -> None:
     fitted = time.perf_counter()
     synthetic = model.generate(conditions=test.obs[[arguments.label]], seed=arguments.seed)
     generated = time.perf_counter()
-    table = compare(test, synthetic, train, seed=arguments.seed)
+    found = evaluate(test, synthetic, train, [arguments.label], seed=arguments.seed)
     print(f"{arguments.data.stem}: {train.n_obs} training and {test.n_obs} held-out cells x {train.n_vars} genes")
     print(f"recipe {arguments.recipe}, seed {arguments.seed}, {arguments.threads} threads")
     print(f"fit {fitted - start:.0f} s, generate {test.n_obs / (generated - fitted):.0f} cells/s")
     for name, value in model.fitted.provenance["metrics"].items():
         print(f"  {name}: {value:.6g}")
-    print(table.round(4).to_string())
+    print(found.table.round(4).to_string())
     libraries = [np.median(np.asarray(cells.X.sum(1))) for cells in (synthetic, test)]
     print(f"median library: generated {libraries[0]:.0f}, held-out {libraries[1]:.0f}")
 

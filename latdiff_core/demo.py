@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from latdiff_core.configs import Overrides
 from latdiff_core.data import demo_data, refuse_existing, stratified_split, write_anndata
-from latdiff_core.evaluation import compare, overview_figure
+from latdiff_core.evaluation import Evaluation, evaluate, overview_figure, write_report
 from latdiff_core.model import LatentDiffusion
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 HELD_OUT = 0.3
 
@@ -23,14 +19,14 @@ class DemoResult:
 
     Attributes
     ----------
-    table
+    evaluation
         Generated against held-out cells, beside real against real.
     folder
-        Holds ``run`` (the model), the cells (``train.h5ad``, ``held_out.h5ad``, ``synthetic.h5ad``), ``table.csv`` and
-        ``overview.png``.
+        Holds ``run`` (the model), the cells (``train.h5ad``, ``held_out.h5ad``, ``synthetic.h5ad``), ``report.html``,
+        ``evaluation.json`` and ``overview.png``.
     """
 
-    table: pd.DataFrame
+    evaluation: Evaluation
     folder: Path
 
 
@@ -59,8 +55,8 @@ def run_demo(
     model.save(folder / "run", overwrite=True)
     for name, adata in (("synthetic", synthetic), ("held_out", held_out), ("train", train)):
         write_anndata(adata, folder / f"{name}.h5ad", overwrite=True)
-    table = compare(held_out, synthetic, train, seed=seed)
-    figure = overview_figure(held_out, synthetic, train, color="cell_type", seed=seed)
-    table.to_csv(folder / "table.csv")
-    figure.savefig(folder / "overview.png")
-    return DemoResult(table, folder)
+    evaluation = evaluate(held_out, synthetic, train, ["cell_type"], seed=seed, progress=progress)
+    evaluation.save(folder / "evaluation.json")
+    write_report(evaluation, folder / "report.html")
+    overview_figure(evaluation).savefig(folder / "overview.png")
+    return DemoResult(evaluation, folder)

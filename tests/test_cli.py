@@ -118,11 +118,19 @@ def test_existing_output_is_kept_unless_told(latdiff, data_file, run_folder, tmp
     assert anndata.read_h5ad(out).n_obs == 3
 
 
-def test_evaluate_prints_each_figure_beside_its_floor(latdiff, data_file):
-    code, text, _ = latdiff("evaluate", data_file, data_file, "--reference", data_file)
+def test_evaluate_prints_and_writes_what_it_found(latdiff, data_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("latdiff_core.evaluation.figures._umap", lambda points, seed: points[:, :2])
+    page, document = tmp_path / "new" / "report.html", tmp_path / "found.json"
+    arguments = ("evaluate", data_file, data_file, "--reference", data_file, "--condition", "cell_type", "--splits", 2)
+    code, text, _ = latdiff(*arguments, "--report", page, "--json", document)
     assert code == 0
-    assert "2-Wasserstein" in text
-    assert "real" in text
+    for words in ("2-Wasserstein distance", "gene-gene correlation, agreement", "independent", "like real", str(page)):
+        assert words in text
+    assert "<html" in page.read_text()
+    assert "label_accuracy" in json.loads(document.read_text())["scores"]
+    code, _, err = latdiff(*arguments, "--report", page)
+    assert code == 1
+    assert "--overwrite" in err
 
 
 def test_what_is_installed_is_listed(latdiff):
@@ -230,8 +238,8 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(latdiff, ru
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--figure", "o.xyz"], "pictures end in"), (["--figure", "no/o.png"], "no folder"),
-     (["--figure", "o.png", "--color", "celltype"], "did you mean 'cell_type'"), (["--layer", "raw"], "no layer")],
+    [(["--condition", "celltype"], "did you mean 'cell_type'"), (["--layer", "raw"], "no layer"),
+     (["--control", "no"], "--control no: write it as key=value"), (["--control", "dose=1"], "which is not compared")],
 )  # fmt: skip
 def test_evaluate_explains_what_it_cannot_do(latdiff, data_file, tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
@@ -244,7 +252,7 @@ def test_a_generated_cell_without_counts_can_be_evaluated(latdiff, data_file, ru
     out = tmp_path / "poor.h5ad"
     assert latdiff("generate", run_folder, "-n", 60, "--library", 1, "--out", out)[0] == 0
     assert (np.asarray(anndata.read_h5ad(out).X.sum(1)) == 0).any()
-    assert latdiff("evaluate", data_file, out, "--reference", data_file)[0] == 0
+    assert latdiff("evaluate", data_file, out, "--reference", data_file, "--splits", 2)[0] == 0
 
 
 def test_a_config_in_another_encoding_is_explained(latdiff, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 
 import anndata
@@ -39,7 +40,9 @@ def test_the_split_holds_out_a_share_of_every_label():
 def test_the_demo_leaves_cells_model_figure_and_table(tmp_path, tiny_overrides, monkeypatch):
     monkeypatch.setattr("latdiff_core.evaluation.figures._umap", lambda points, seed: points[:, :2])
     result = run_demo(tmp_path / "demo", overrides=tiny_overrides, progress=False)
-    assert list(result.table.columns) == ["synthetic", "real", "cells"]
+    assert {"generated", "real", "standing"} <= set(result.evaluation.table.columns)
+    assert (result.folder / "report.html").stat().st_size > 100_000
+    assert json.loads((result.folder / "evaluation.json").read_text())["settings"]["conditions"] == ["cell_type"]
     held_out = anndata.read_h5ad(result.folder / "held_out.h5ad")
     synthetic = anndata.read_h5ad(result.folder / "synthetic.h5ad")
     assert synthetic.X.dtype.kind == "i"

@@ -1,16 +1,21 @@
-"""Distances and the comparison table."""
+"""The evaluation as a whole: floors, baselines, intervals, standing, refusals, JSON and report."""
 
 from __future__ import annotations
 
+import json
+import re
+
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
-from scipy.optimize import linear_sum_assignment
 
 from latdiff_core.data import demo_data
 from latdiff_core.errors import DataError
-from latdiff_core.evaluation import ExpressionSpace, compare, mmd2, overview_figure, wasserstein2
+from latdiff_core.evaluation import SCORES, evaluate, overview_figure, write_report
+from latdiff_core.evaluation.baselines import BASELINES
+from latdiff_core.evaluation.result import Evaluation
 
 
 @pytest.fixture(scope="module")
@@ -25,81 +30,171 @@ def halves(pbmcs) -> tuple[anndata.AnnData, anndata.AnnData, anndata.AnnData]:
     return tuple(pbmcs[part].copy() for part in np.split(order, [300, 500]))
 
 
-def test_wasserstein_equals_the_optimal_assignment():
-    a, b = np.random.default_rng(0).normal(size=(2, 25, 3))
-    costs = ((a[:, None] - b[None]) ** 2).sum(-1)
-    assert wasserstein2(a, b) == pytest.approx(np.sqrt(costs[linear_sum_assignment(costs)].mean()))
+@pytest.fixture(scope="module")
+def perfect(halves) -> Evaluation:
+    train, held_out, further = halves
+    return evaluate(held_out, further, train, ["cell_type"], splits=4)
 
 
-def test_wasserstein_of_a_shift_is_its_length():
-    a = np.random.default_rng(0).normal(size=(40, 3))
-    assert wasserstein2(a, a + np.array([3, 0, 4])) == pytest.approx(5)
-
-
-def test_mmd_is_unbiased():
-    """B29: over many pairs of small samples of one distribution the biased form averages 0.05, not 0."""
-    rng = np.random.default_rng(0)
-    values = [mmd2(*rng.normal(size=(2, 20, 5))) for _ in range(300)]
-    assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(len(values))
-    assert mmd2(rng.normal(size=(100, 5)), rng.normal(size=(100, 5)) + 1) > 0.05
-
-
-def test_projection_is_centred_by_the_reference(pbmcs):
-    """B28: the reference's own projection has mean 0, and every other set is moved by the same mean."""
-    space = ExpressionSpace.fit(pbmcs.X)
-    np.testing.assert_allclose(space.project(pbmcs.X).mean(0), 0, atol=1e-4)
-    np.testing.assert_allclose(space.project(0 * pbmcs.X[:2]), [-space.mean @ space.loadings] * 2, rtol=1e-4, atol=1e-4)
-
-
-def test_real_cells_are_at_the_floor(halves):
-    train, held_out, perfect = halves
-    table = compare(held_out, perfect, train)
-    distance = table.loc["2-Wasserstein, 30 PCs"]
-    assert distance["synthetic"] == pytest.approx(distance["real"], rel=0.06)
-    assert abs(table.loc["MMD^2 (unbiased), 30 PCs", "synthetic"]) < 0.01
-    assert (table["cells"] == 100).all()
-
-
-@pytest.mark.parametrize("fake", ["one count", "mean profile", "shuffled genes"])
-def test_bad_generators_are_far_above_the_floor(halves, fake):
-    """B28, B30: among them an (almost) all-zero generator, which an uncentred distance prefers to real cells."""
-    train, held_out, _ = halves
-    match fake:
-        case "one count":
-            matrix = sparse.csr_matrix((np.ones(200), (np.arange(200), np.arange(200))), (200, held_out.n_vars))
-        case "mean profile":
-            rates = np.asarray(train.X.mean(0)).ravel()
-            matrix = sparse.csr_matrix(np.random.default_rng(0).poisson(rates, (200, len(rates))))
-        case _:
-            matrix = held_out.X[:, np.random.default_rng(0).permutation(held_out.n_vars)]
-    table = compare(held_out, anndata.AnnData(matrix.astype(np.float32), var=held_out.var[[]]), train)
-    assert table.loc["MMD^2 (unbiased), 30 PCs", "synthetic"] > 0.05
-    distance = table.loc["2-Wasserstein, 30 PCs"]
-    assert distance["synthetic"] > 1.1 * distance["real"]
-
-
-def test_the_same_seed_gives_the_same_table(halves):
-    train, held_out, perfect = halves
-    assert compare(held_out, perfect, train, seed=1).equals(compare(held_out, perfect, train, seed=1))
-
-
-def test_other_genes_are_refused(halves):
-    train, held_out, perfect = halves
-    with pytest.raises(DataError, match="1 are missing"):
-        compare(held_out, perfect[:, 1:], train)
-
-
-def test_too_few_cells_are_refused(halves):
-    train, held_out, perfect = halves
-    with pytest.raises(DataError, match="too few"):
-        compare(held_out[:10], perfect, train)
-
-
-def test_the_figure_shows_both_sets_and_every_label(halves, monkeypatch):
-    train, held_out, perfect = halves
+@pytest.fixture
+def quick(monkeypatch):
+    """No forests and no map: for what does not depend on them."""
+    monkeypatch.setattr("latdiff_core.evaluation.metrics.two_sample.TREES", 2)
     monkeypatch.setattr("latdiff_core.evaluation.figures._umap", lambda points, seed: points[:, :2])
-    figure = overview_figure(held_out, perfect, train, color="cell_type")
+
+
+def test_a_perfect_generator_is_like_real(perfect):
+    table = perfect.table
+    assert set(table.index) == set(SCORES)
+    assert (table["standing"] == "like real").mean() > 0.9, table["standing"].to_dict()
+    assert table.loc["w2", "generated"] == pytest.approx(table.loc["w2", "real"], rel=0.06)
+    assert abs(table.loc["mmd2", "generated"]) < 0.01
+    assert perfect.settings["cells_per_side"] == 100
+    assert (table["real_low"] <= table["real"]).all()
+
+
+def test_baselines_stand_beside_every_score(perfect):
+    assert perfect.table[list(BASELINES)].notna().all(axis=None)
+    assert perfect.table.loc["auc_genes", "mean profile"] > 0.8
+    assert perfect.table.loc["nearest_training", "training cells"] == pytest.approx(0, abs=1e-3)
+
+
+def test_a_trivial_generator_is_called_so(halves, quick):
+    train, held_out, _ = halves
+    rates = np.asarray(train.X.mean(0)).ravel()
+    counts = sparse.csr_matrix(np.random.default_rng(1).poisson(rates, (200, len(rates))).astype(np.float32))
+    fake = anndata.AnnData(counts, obs=held_out.obs[["cell_type"]], var=held_out.var[[]])
+    standing = evaluate(held_out, fake, train, ["cell_type"], splits=3).table["standing"]
+    assert standing["gene_variance"] == standing["label_accuracy"] == "no better than trivial"
+    assert (standing == "like real").sum() < 0.4 * len(standing)
+
+
+def test_conditions_with_enough_cells_have_their_own_rows(perfect, halves):
+    table = perfect.conditions
+    sizes = halves[1].obs["cell_type"].value_counts()
+    assert set(table.index) <= set(sizes[sizes >= 20].index)
+    assert "Dendritic" in table.index
+    assert table.loc["Dendritic", "w2"] == pytest.approx(table.loc["Dendritic", "w2_real"], rel=0.2)
+
+
+def test_the_worst_genes_come_first(halves, quick):
+    train, held_out, further = halves
+    counts = further.X.toarray()
+    counts[:, 17] = 50
+    fake = anndata.AnnData(sparse.csr_matrix(counts), obs=further.obs, var=further.var)
+    genes = evaluate(held_out, fake, train, splits=2).genes
+    assert genes.index[0] == held_out.var_names[17]
+    assert len(genes) == held_out.n_vars
+
+
+def test_intervals_estimate_the_standard_error_of_the_whole_sample():
+    """The spread over half-samples of a mean is the standard error of the mean of all cells."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=400)
+    halves = [x[rng.permutation(400)[:200]].mean() for _ in range(2000)]
+    assert np.std(halves) == pytest.approx(x.std() / np.sqrt(400), rel=0.05)
+
+
+def test_the_same_seed_gives_the_same_figures(halves, quick):
+    train, held_out, further = halves
+    first, second = (evaluate(held_out, further, train, splits=2, seed=1).values for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_generated_cells_say_what_they_are_compared_by(halves, quick):
+    train, held_out, further = halves
+    said = further.copy()
+    said.uns["latdiff"] = {"config": "data: {conditions: [{kind: categorical, key: cell_type}]}"}
+    assert evaluate(held_out, said, train, splits=2).settings["conditions"] == ["cell_type"]
+    assert "label_accuracy" not in evaluate(held_out, further, train, splits=2).table.index
+
+
+def test_effects_are_against_the_control_when_there_is_one(halves, quick):
+    train, held_out, further = (cells.copy() for cells in halves)
+    for i, cells in enumerate((train, held_out, further)):
+        cells.obs["treated"] = np.where(np.random.default_rng(i).random(cells.n_obs) < 0.5, "yes", "no")
+        shift = sparse.csr_matrix((cells.obs["treated"] == "yes").to_numpy()[:, None] * (np.arange(765) < 30) * 8.0)
+        cells.X = sparse.csr_matrix(cells.X + shift, dtype=np.float32)
+    found = evaluate(held_out, further, train, ["treated"], control={"treated": "no"}, splits=2)
+    assert found.table.loc["effect_correlation", "generated"] > 0.9
+    assert found.settings["control"] == {"treated": "no"}
+    with pytest.raises(DataError, match="no training cell has treated = 'maybe'; known: no, yes"):
+        evaluate(held_out, further, train, ["treated"], control={"treated": "maybe"})
+    with pytest.raises(DataError, match="which is not compared"):
+        evaluate(held_out, further, train, ["cell_type"], control={"treated": "no"})
+
+
+def test_log_normalised_cells_are_compared_by_what_they_have(halves, quick, tmp_path):
+    train, held_out, further = halves
+    values = sparse.csr_matrix(np.log1p(further.X.toarray() * 1e4 / further.X.sum(1)), dtype=np.float32)
+    fake = anndata.AnnData(values, obs=further.obs, var=further.var, uns={"latdiff": {"expression": "log_normalised"}})
+    found, counted = (evaluate(held_out, cells, train, splits=2) for cells in (fake, further))
+    assert found.table.loc["w2", "generated"] == pytest.approx(counted.table.loc["w2", "generated"], rel=1e-4)
+    assert found.table.loc["library_median", "standing"] == "unknown"
+    assert "no library sizes" in found.settings["notes"][0]
+    write_report(found, tmp_path / "report.html")
+    json.loads(found.to_json())
+    fake.uns["latdiff"]["expression"] = "mean counts"
+    with pytest.raises(DataError, match="mean counts, which are no cells"):
+        evaluate(held_out, fake, train)
+
+
+def test_large_sets_are_subsampled_and_it_is_said(halves, quick, monkeypatch):
+    monkeypatch.setattr("latdiff_core.evaluation.prepare.MOST_CELLS", 40)
+    monkeypatch.setattr("latdiff_core.evaluation.prepare.MOST_TRAINING_CELLS", 150)
+    train, held_out, further = halves
+    found = evaluate(held_out, further, train, splits=2)
+    assert found.settings["cells_per_side"] == 40
+    assert found.settings["notes"] == [
+        "A random 80 of the 200 held-out cells were taken.",
+        "A random 80 of the 200 generated cells were taken.",
+        "A random 150 of the 300 training cells were taken.",
+    ]
+
+
+def test_other_genes_few_cells_and_unknown_columns_are_refused(halves):
+    train, held_out, further = halves
+    with pytest.raises(DataError, match="1 are missing"):
+        evaluate(held_out, further[:, 1:], train)
+    with pytest.raises(DataError, match="too few"):
+        evaluate(held_out[:10], further, train)
+    with pytest.raises(DataError, match="obs and obsm have no 'cell_typ'; did you mean 'cell_type'"):
+        evaluate(held_out, further, train, ["cell_typ"])
+
+
+def test_json_holds_every_score(perfect, tmp_path):
+    perfect.save(tmp_path / "evaluation.json")
+    document = json.loads((tmp_path / "evaluation.json").read_text())
+    assert set(document) == {"settings", "scores", "conditions", "worst_genes"}
+    assert document["scores"]["w2"]["generated"] == perfect.table.loc["w2", "generated"]
+    assert document["settings"]["seed"] == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["evaluation.json"], "nothing half-written is left"
+
+
+def test_the_report_is_one_page_that_needs_no_network(perfect, tmp_path, quick):
+    write_report(perfect, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    links = re.findall(r'(?:src|href)="([^"]{0,30})', page)
+    assert len(links) == 4
+    assert all(link.startswith("data:image/png;base64,") for link in links)
+    assert not re.search(r"https?://|<script|@import", page)
+    assert len(re.findall(r'<img [^>]*alt="[^"]{20,}"', page)) == 4
+    for text in ("like real", *(score.name for score in SCORES.values()), *BASELINES):
+        assert text in page
+    assert perfect.genes.index[0] in page
+
+
+def test_the_report_escapes_names(halves, quick, tmp_path):
+    train, held_out, further = (cells.copy() for cells in halves)
+    for cells in (train, held_out, further):
+        cells.var_names = [f"<b>{name}" for name in cells.var_names]
+    write_report(evaluate(held_out, further, train, splits=2), tmp_path / "report.html")
+    assert "<b>" not in (tmp_path / "report.html").read_text()
+
+
+def test_the_figure_shows_both_sets_and_every_label(perfect, halves, quick):
+    figure = overview_figure(perfect)
     titles = [axis.get_title() for axis in figure.axes]
     assert titles == ["200 held-out real cells", "200 generated cells", "Mean and variance", "Zeros"]
     legend = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
-    assert legend == sorted(set(held_out.obs["cell_type"]) | set(perfect.obs["cell_type"]))
+    assert legend == sorted(set(halves[1].obs["cell_type"]) | set(halves[2].obs["cell_type"]))

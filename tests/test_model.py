@@ -11,7 +11,7 @@ from scipy import sparse
 from latdiff_core import LatentDiffusion
 from latdiff_core.configs import dump_config
 from latdiff_core.errors import ConfigError, LatdiffError
-from latdiff_core.evaluation import compare
+from latdiff_core.evaluation import evaluate
 
 
 def test_generated_cells_are_integer_counts_with_the_asked_conditions(fitted_model, tiny_data):
@@ -105,10 +105,11 @@ def test_a_schedule_that_keeps_its_signal_is_refused_before_training(make_model,
         model.fit(tiny_data)
 
 
-def test_values_that_are_no_counts_are_labelled_and_not_evaluated_as_counts(make_model, tiny_data, caplog):
+def test_values_that_are_no_counts_are_labelled_and_evaluated_without_library_sizes(make_model, tiny_data, caplog):
     model = make_model({"autoencoder.decoder": {"kind": "gaussian", "hidden": [16]}}).fit(tiny_data, progress=False)
     cells = model.generate(60, seed=1)
     assert cells.uns["latdiff"]["expression"] == "log_normalised"
     assert "generates no counts" in caplog.text
-    with pytest.raises(LatdiffError, match="hold log_normalised, not counts, and are not compared"):
-        compare(tiny_data, cells, tiny_data)
+    found = evaluate(tiny_data, cells, tiny_data, splits=2)
+    assert found.table.loc["library_median", "standing"] == "unknown"
+    assert found.table.loc["w2", "standing"] != "unknown"

@@ -40,14 +40,14 @@ def demo(
     overwrite: Overwrite = False,
 ) -> None:
     """Fit, generate and compare on real cells that ship with an installed package."""
-    from latdiff_core.cli.output import print_comparison
+    from latdiff_core.cli.output import print_evaluation
     from latdiff_core.configs import parse_override
     from latdiff_core.demo import run_demo
 
     typer.echo("700 PBMCs x 765 genes (Zheng et al. 2017); 30 % of every cell type are held out.")
     result = run_demo(out, seed, dict(map(parse_override, set_ or [])), overwrite)
-    print_comparison(result.table)
-    typer.echo(f"Look at {out / 'overview.png'}; the generated cells are in {out / 'synthetic.h5ad'}.")
+    print_evaluation(result.evaluation)
+    typer.echo(f"Open {out / 'report.html'} in a browser; the generated cells are in {out / 'synthetic.h5ad'}.")
     typer.echo(f'More cells: latdiff generate {out / "run"} -n 1000 --where cell_type="CD19+ B" --out b_cells.h5ad')
 
 
@@ -126,24 +126,44 @@ def evaluate(
     real: Annotated[Path, typer.Argument(help="Held-out real cells.", show_default=False)],
     synthetic: Annotated[Path, typer.Argument(help="Generated cells.", show_default=False)],
     reference: Annotated[Path, typer.Option(help="The cells that the model was fitted on.", show_default=False)],
-    figure: Annotated[Path | None, typer.Option(help="Picture to write, e.g. overview.png.")] = None,
-    color: Annotated[str | None, typer.Option(help="Column of obs to colour the picture by.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Page to write with all figures, e.g. report.html.")] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="File to write with everything that was found.")] = None,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Column of obs to compare by. Repeatable.", show_default="the conditions cells were generated for"
+        ),
+    ] = None,
+    control: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Value of a condition that the others are effects of. Repeatable."),
+    ] = None,
     layer: Annotated[str | None, typer.Option(help="Layer with the raw counts of the real cells.")] = None,
+    splits: Annotated[int, typer.Option(min=2, help="How often held-out cells are split in two.")] = 10,
     seed: Annotated[int, typer.Option(help="The same seed compares the same random halves.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Compare generated with held-out cells, each figure beside what real cells score."""
-    from latdiff_core.cli.output import print_comparison
-    from latdiff_core.data import read_anndata
-    from latdiff_core.evaluation import check_figure, compare, overview_figure
+    """Compare generated with held-out cells, each figure beside what real cells and trivial generators score."""
+    from latdiff_core.cli.asking import settings
+    from latdiff_core.cli.output import print_evaluation
+    from latdiff_core.data import read_anndata, refuse_existing
+    from latdiff_core.evaluation import evaluate as run
+    from latdiff_core.evaluation import write_report
 
-    if figure is not None:
-        check_figure(figure, overwrite)
+    for path in filter(None, (report, json)):
+        refuse_existing(path, overwrite)
     held_out, generated, train = (read_anndata(path) for path in (real, synthetic, reference))
-    if figure is not None:  # first, since it looks at more of what was given
-        overview_figure(held_out, generated, train, color=color, seed=seed, layer=layer).savefig(figure)
-        typer.echo(f"picture written to {figure}")
-    print_comparison(compare(held_out, generated, train, seed=seed, layer=layer))
+    found = run(
+        held_out, generated, train, condition, control=settings(control or [], "--control"), layer=layer, seed=seed,
+        splits=splits, progress=True,
+    )  # fmt: skip
+    if json is not None:
+        found.save(json)
+    if report is not None:
+        write_report(found, report)
+    print_evaluation(found)
+    for path in filter(None, (report, json)):
+        typer.echo(f"written to {path}")
 
 
 @app.command()

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def settings(where: Sequence[str]) -> dict[str, str]:
+def settings(where: Sequence[str], option: str = "--where") -> dict[str, str]:
     """``key=value`` texts as one setting for all cells."""
     asked = {}
     for text in where:
         key, equals, value = text.partition("=")
         if not equals:
-            raise DataError(f'--where {text}: write it as key=value, e.g. --where cell_type="B cell"')
+            raise DataError(f'{option} {text}: write it as key=value, e.g. {option} cell_type="B cell"')
         asked[key] = value
     return asked
 

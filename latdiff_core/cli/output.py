@@ -9,22 +9,33 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    import pandas as pd
+from latdiff_core.evaluation.baselines import BASELINES
+from latdiff_core.evaluation.report import format_number
+from latdiff_core.evaluation.result import GENERATED, REAL, SCORES
 
+if TYPE_CHECKING:
+    from latdiff_core.evaluation import Evaluation
     from latdiff_core.registry import PluginReport
 
+COLORS = {"like real": "green", "between": "yellow", "no better than trivial": "red", "unknown": "dim"}
 
-def print_comparison(table: pd.DataFrame) -> None:
-    """Print the comparison, each figure beside its floor."""
-    cells = int(table["cells"].iloc[0])
-    view = Table(title=f"{cells} generated cells against {cells} held-out cells, beside real against real")
-    view.add_column("metric")
-    view.add_column("generated", justify="right")
-    view.add_column("real", justify="right")
-    for metric, row in table.iterrows():
-        view.add_row(str(metric), _number(row["synthetic"]), _number(row["real"]))
-    Console().print(view)
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """Print every score of generated cells beside its floor and the trivial baselines, coloured by how it stands."""
+    n = evaluation.settings["cells_per_side"]
+    view = Table(title=f"{n:,} generated cells against {n:,} held-out cells; aim at what real cells score")
+    columns = (GENERATED, REAL, *BASELINES)
+    view.add_column("score", no_wrap=True)
+    for name in columns:
+        view.add_column(name, justify="right")
+    for key, row in evaluation.table.iterrows():
+        first, *others = (format_number(row[name]) for name in columns)
+        view.add_row(SCORES[str(key)].name, Text(first, COLORS[row["standing"]]), *others)
+    console = Console()
+    console.print(view)
+    console.print("green: like real   yellow: between   red: no nearer to real than a trivial generator", style="dim")
+    for note in evaluation.settings["notes"]:
+        console.print(note)
 
 
 def print_plugins(plugins: Sequence[PluginReport]) -> None:
@@ -44,7 +55,3 @@ def print_recipes(recipes: Mapping[str, Mapping[str, Any]]) -> None:
     for name, recipe in recipes.items():
         view.add_row(name, str(recipe.get("description", "")))
     Console().print(view)
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"

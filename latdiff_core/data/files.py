@@ -56,6 +56,17 @@ def write_anndata(adata: AnnData, path: str | Path, overwrite: bool = False) -> 
         remove(temporary)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 under a temporary name beside ``path`` and rename, replacing what is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        replace(temporary, path)
+    finally:
+        remove(temporary)
+
+
 def check_output(path: Path, overwrite: bool) -> None:
     """Refuse, before any work is done, a file that could not be written at the end.
 

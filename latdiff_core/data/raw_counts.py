@@ -97,7 +97,25 @@ def aligned_counts(
     DataError
         If the data lacks a gene, or has one that is not asked for.
     """
-    counts = raw_counts(adata, layer, allow_empty)
+    return raw_counts(adata, layer, allow_empty)[:, _columns(adata, genes, whose)].tocsr()
+
+
+def aligned_values(adata: AnnData, genes: Sequence[str], whose: str = "the model's") -> sparse.csr_matrix:
+    """Log-normalised values in ``X`` with the given genes in the given order, CSR float32.
+
+    Raises
+    ------
+    DataError
+        If the genes differ, or a value is not finite.
+    """
+    values = sparse.csr_matrix(adata.X, dtype=np.float32)
+    if not np.isfinite(values.data).all():
+        raise DataError("X holds values that are not finite")
+    return values[:, _columns(adata, genes, whose)].tocsr()
+
+
+def _columns(adata: AnnData, genes: Sequence[str], whose: str) -> np.ndarray:
+    """Where each of the genes is among those of the data, which must be the same."""
     asked, given = set(genes), set(adata.var_names)
     if asked != given:
         lacking, surplus = [g for g in genes if g not in given], [g for g in adata.var_names if g not in asked]
@@ -108,7 +126,8 @@ def aligned_counts(
         )
         hint = "; select the known ones with adata[:, genes]" if not lacking else ""
         raise DataError(f"the genes differ from {whose} {len(asked)}: {examples}{hint}")
-    return counts[:, adata.var_names.get_indexer(list(genes))].tocsr()
+    columns: np.ndarray = adata.var_names.get_indexer(list(genes))
+    return columns
 
 
 def counts_per_10k(counts: sparse.csr_matrix) -> sparse.csr_matrix:

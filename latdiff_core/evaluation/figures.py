@@ -1,99 +1,98 @@
-"""The figure that shows at a glance whether generated cells look like real ones."""
+"""The figures of an evaluation: cells side by side, genes, conditions, and the scores at a glance."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
-from latdiff_core.data import aligned_counts, raw_counts, refuse_existing
-from latdiff_core.data.observations import attribute_column
-from latdiff_core.errors import DataError
-from latdiff_core.evaluation.space import ExpressionSpace
+from latdiff_core.evaluation.prepare import Prepared
+from latdiff_core.evaluation.result import GENERATED, REAL, SCORES, TRIVIAL, Evaluation
 
 if TYPE_CHECKING:
-    from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_CELLS = 3000
-REAL, SYNTHETIC = "#4d4d4d", "#d1495b"
+COLORS = {REAL: "#4d4d4d", GENERATED: "#d1495b"}
+DPI = 110
+MOST_SHOWN = 1.5
 
 
-def overview_figure(
-    real: AnnData,
-    synthetic: AnnData,
-    reference: AnnData,
-    color: str | None = None,
-    seed: int = 0,
-    layer: str | None = None,
-) -> Figure:
-    """Real and generated cells side by side in one UMAP, and gene by gene: mean-variance and zeros.
-
-    Parameters
-    ----------
-    real, synthetic
-        Held-out and generated cells with counts in ``X``.
-    reference
-        Training cells, which the principal components under the UMAP are fitted on.
-    color
-        Column of ``obs`` to colour the cells by.
-    layer
-        Layer with the raw counts of the real cells; ``X`` when None.
-
-    Raises
-    ------
-    DataError
-        If the genes differ, or a set lacks the column.
-    """
-    from matplotlib.figure import Figure
-
-    rng = np.random.default_rng(seed)
-    labels = [_labels(cells, color) for cells in (real, synthetic)]
-    shown = [_subsample(cells.n_obs, rng) for cells in (real, synthetic)]
-    real, synthetic = real[shown[0]], synthetic[shown[1]]
-    genes = list(map(str, reference.var_names))
-    counts = [
-        aligned_counts(real, genes, layer, whose="the reference's"),
-        aligned_counts(synthetic, genes, allow_empty=True, whose="the reference's"),
-    ]
-    space = ExpressionSpace.fit(raw_counts(reference, layer), seed=seed)
-    coordinates = _umap(np.concatenate([space.project(c) for c in counts]), seed)
-    figure = Figure(figsize=(12, 9.5), layout="constrained", dpi=120)
+def overview_figure(evaluation: Evaluation) -> Figure:
+    """Real and generated cells side by side in one UMAP, and gene by gene: mean-variance and zeros."""
+    figure = _figure(12, 9.5)
     axes = figure.subplots(2, 2)
-    _draw_embedding(
-        axes[0], np.split(coordinates, [real.n_obs]), [of[i] for of, i in zip(labels, shown, strict=True)], color
-    )
-    _draw_mean_variance(axes[1, 0], counts)
-    _draw_zeros(axes[1, 1], counts)
+    cells = evaluation.cells
+    points = _umap(np.concatenate([cells.real.points, cells.synthetic.points]), cells.reference.seed)
+    _draw_embedding(axes[0], np.split(points, [len(cells.real)]), cells)
+    _draw_mean_variance(axes[1, 0], cells)
+    _draw_zeros(axes[1, 1], cells)
     return figure
 
 
-def check_figure(path: Path, overwrite: bool) -> None:
-    """Refuse, before any work is done, a picture that could not be written at the end."""
+def score_figure(evaluation: Evaluation) -> Figure:
+    """Every score on one scale: 0 is what real cells score, 1 the nearest trivial generator."""
+    table = evaluation.table[evaluation.table["standing"] != "unknown"]
+    trivial = np.nanmin([(table[name] - table[REAL]).abs() for name in TRIVIAL], axis=0)
+    scale = np.maximum(trivial, np.finfo(float).tiny)
+    figure = _figure(9, 0.28 * len(table) + 1.1)
+    axis = figure.subplots()
+    rows = np.arange(len(table))[::-1]
+    axis.barh(rows, np.minimum(table["reach"] / scale, MOST_SHOWN), color="#e3e3e3", label="as far as chance reaches")
+    distance = (table[GENERATED] - table[REAL]).abs() / scale
+    axis.scatter(np.minimum(distance, MOST_SHOWN), rows, color=COLORS[GENERATED], zorder=3, label="generated cells")
+    axis.axvline(1, color="black", lw=0.8, ls=":", label="nearest trivial generator")
+    axis.set(
+        yticks=rows, yticklabels=[SCORES[key].name for key in table.index], xlim=(-0.04, MOST_SHOWN + 0.04),
+        xlabel=f"distance from what real cells score (beyond {MOST_SHOWN} drawn there)",
+    )  # fmt: skip
+    _finish(axis, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
+    return figure
+
+
+def condition_figure(evaluation: Evaluation) -> Figure | None:
+    """Distance over its floor and label accuracy of every condition; None when no condition has enough cells."""
+    table = evaluation.conditions
+    if len(table) == 0:
+        return None
+    table = table.sort_values("cells")
+    figure = _figure(11, 0.4 * len(table) + 1.4)
+    distances, accuracies = figure.subplots(1, 2, sharey=True)
+    rows = np.arange(len(table))
+    distances.barh(rows, table["w2"] / table["w2_real"], 0.6, color=COLORS[GENERATED])
+    distances.axvline(1, color=COLORS[REAL], lw=1.2, ls="--", label="real cells")
+    distances.set(title="2-Wasserstein distance over its floor", yticks=rows)
+    distances.set_yticklabels([f"{name} ({n})" for name, n in table["cells"].items()])
+    for offset, (side, suffix) in zip((0.2, -0.2), ((REAL, "_real"), (GENERATED, "")), strict=True):
+        accuracies.barh(rows + offset, table[f"label_accuracy{suffix}"], 0.38, color=COLORS[side], label=side)
+    accuracies.set(title="Label accuracy", xlim=(0, 1.02))
+    _finish(distances, loc="lower right")
+    _finish(accuracies, loc="lower left", framealpha=0.9, frameon=True)
+    return figure
+
+
+def gene_figure(evaluation: Evaluation, genes: int = 6) -> Figure:
+    """The distributions of the genes that differ most from real, beyond what real cells differ among themselves."""
+    cells = evaluation.cells
+    figure = _figure(12, 5.6)
+    index = {name: i for i, name in enumerate(cells.reference.genes)}
+    for axis, name in zip(figure.subplots(2, 3).ravel(), evaluation.genes.index[:genes], strict=False):
+        values = [s.values[:, index[name]].toarray().ravel() for s in (cells.real, cells.synthetic)]
+        edges = np.linspace(min(0.0, *map(np.min, values)), max(1.0, *map(np.max, values)), 30)
+        for side, x in zip((REAL, GENERATED), values, strict=True):
+            axis.hist(x, edges, weights=np.full(len(x), 1 / len(x)), color=COLORS[side], alpha=0.55, label=side)
+        axis.set(title=name, xlabel="log1p counts per 10,000", ylabel="share of cells", yscale="log")
+        _finish(axis)
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
-    kinds = Figure().canvas.get_supported_filetypes()
-    if path.suffix.removeprefix(".") not in kinds:
-        raise DataError(f"{path} ends in {path.suffix!r}; pictures end in .{', .'.join(sorted(kinds))}")
-    refuse_existing(path, overwrite)
-    if not path.absolute().parent.is_dir():
-        raise DataError(f"{path} cannot be written: there is no folder {path.parent}")
-
-
-def _subsample(cells: int, rng: np.random.Generator) -> np.ndarray:
-    return np.sort(rng.choice(cells, min(cells, MOST_CELLS), replace=False))
-
-
-def _labels(cells: AnnData, color: str | None) -> np.ndarray:
-    if color is None:
-        return np.full(cells.n_obs, "cells")
-    labels: np.ndarray = attribute_column(cells.obs, color).astype(str).to_numpy()
-    return labels
+    return Figure(figsize=(width, height), layout="constrained", dpi=DPI)
 
 
 def _umap(points: np.ndarray, seed: int) -> np.ndarray:
@@ -106,54 +105,61 @@ def _umap(points: np.ndarray, seed: int) -> np.ndarray:
     return coordinates
 
 
-def _draw_embedding(axes: Any, points: list[np.ndarray], labels: list[np.ndarray], color: str | None) -> None:
+def _draw_embedding(axes: Any, points: list[np.ndarray], cells: Prepared) -> None:
     from matplotlib import colormaps
 
+    labels = (cells.real.labels, cells.synthetic.labels)
     names = sorted(set(np.concatenate(labels)))
     palette = colormaps["tab10" if len(names) <= 10 else "tab20"]
     everything = np.concatenate(points)
-    titles = (f"{len(points[0])} held-out real cells", f"{len(points[1])} generated cells")
+    titles = (f"{len(points[0]):,} held-out real cells", f"{len(points[1]):,} generated cells")
     for axis, xy, of, title in zip(axes, points, labels, titles, strict=True):
         axis.scatter(*everything.T, s=6, color="#ececec", linewidths=0)
         for i, name in enumerate(names):
             axis.scatter(*xy[of == name].T, s=14, linewidths=0, color=palette(i % palette.N), label=name)
         axis.set(title=title, xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
         axis.spines[["top", "right"]].set_visible(False)
-    if color:
-        axes[1].legend(title=color, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=1.8)
+    if len(names) > 1:
+        title = ", ".join(cells.conditions)
+        axes[1].legend(title=title, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=1.8)
 
 
-def _draw_mean_variance(axis: Axes, counts: list[sparse.csr_matrix]) -> None:
-    for mean, matrix, style in _per_gene(counts):
+def _draw_mean_variance(axis: Axes, cells: Prepared) -> None:
+    for mean, matrix, style in _per_gene(cells):
         variance = np.asarray(matrix.multiply(matrix).mean(0)).ravel() - mean**2
         seen = (mean > 0) & (variance > 0)
         axis.scatter(mean[seen], variance[seen], **style)
-    axis.set(xscale="log", yscale="log", xlabel="mean count of a gene", ylabel="variance", title="Mean and variance")
+    axis.set(xscale="log", yscale="log", ylabel="variance", title="Mean and variance")
     limits = np.array(axis.get_xlim())
-    axis.plot(limits, limits, color="black", lw=0.8, ls=":", label="Poisson")
-    _finish(axis, limits)
+    _draw_poisson(axis, cells, limits, limits)
 
 
-def _draw_zeros(axis: Axes, counts: list[sparse.csr_matrix]) -> None:
-    for mean, matrix, style in _per_gene(counts):
+def _draw_zeros(axis: Axes, cells: Prepared) -> None:
+    for mean, matrix, style in _per_gene(cells):
         zeros = 1 - matrix.getnnz(axis=0) / matrix.shape[0]
         axis.scatter(mean[mean > 0], zeros[mean > 0], **style)
-    axis.set(xscale="log", xlabel="mean count of a gene", ylabel="share of zeros", title="Zeros")
-    limits = np.array(axis.get_xlim())
-    grid = np.geomspace(limits[0], limits[1], 200)
-    axis.plot(grid, np.exp(-grid), color="black", lw=0.8, ls=":", label="Poisson")
-    _finish(axis, limits)
+    axis.set(xscale="log", ylabel="share of zeros", title="Zeros")
+    grid = np.geomspace(*axis.get_xlim(), 200)
+    _draw_poisson(axis, cells, grid, np.exp(-grid))
 
 
-def _per_gene(counts: list[sparse.csr_matrix]) -> Iterator[tuple[np.ndarray, sparse.csr_matrix, dict[str, Any]]]:
-    """Mean of every gene, the counts, and how to draw them: real cells first, then generated ones."""
-    looks = ((REAL, "real", "o"), (SYNTHETIC, "generated", "x"))
-    for matrix, (color, label, marker) in zip(counts, looks, strict=True):
-        style = {"s": 10, "color": color, "label": label, "marker": marker, "alpha": 0.5, "linewidths": 0.8}
+def _draw_poisson(axis: Axes, cells: Prepared, x: np.ndarray, y: np.ndarray) -> None:
+    counted = cells.synthetic.counts is not None
+    if counted:
+        axis.plot(x, y, color="black", lw=0.8, ls=":", label="Poisson")
+    axis.set(xlim=(x[0], x[-1]), xlabel="mean count of a gene" if counted else "mean log-normalised value of a gene")
+    _finish(axis)
+
+
+def _per_gene(cells: Prepared) -> Iterator[tuple[np.ndarray, sparse.csr_matrix, dict[str, Any]]]:
+    """Mean of every gene, the counts (or values, where one set has no counts), and how to draw them, real first."""
+    counted = cells.synthetic.counts is not None
+    for side, members, marker in ((REAL, cells.real, "o"), (GENERATED, cells.synthetic, "x")):
+        matrix = members.counts if counted and members.counts is not None else members.values
+        style = {"s": 10, "color": COLORS[side], "label": side, "marker": marker, "alpha": 0.5, "linewidths": 0.8}
         yield np.asarray(matrix.mean(0)).ravel(), matrix, style
 
 
-def _finish(axis: Axes, limits: np.ndarray) -> None:
-    axis.set_xlim(*limits)
-    axis.legend(frameon=False)
+def _finish(axis: Axes, **legend: Any) -> None:
+    axis.legend(**{"frameon": False, **legend})
     axis.spines[["top", "right"]].set_visible(False)

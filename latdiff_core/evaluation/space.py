@@ -42,5 +42,9 @@ class ExpressionSpace:
 
     def project(self, counts: sparse.csr_matrix) -> np.ndarray:
         """Raw counts (cells, genes) to coordinates (cells, components)."""
-        coordinates: np.ndarray = counts_per_10k(counts) @ self.loadings - self.mean @ self.loadings
+        return self.project_values(counts_per_10k(counts))
+
+    def project_values(self, values: sparse.csr_matrix) -> np.ndarray:
+        """log1p of counts per 10,000 (cells, genes) to coordinates (cells, components)."""
+        coordinates: np.ndarray = values @ self.loadings - self.mean @ self.loadings
         return coordinates

@@ -3,10 +3,34 @@
 from __future__ import annotations
 
 import warnings
+from typing import ClassVar
 
 import numpy as np
 
+from latdiff_core.evaluation.cells import CellSet, Reference
+from latdiff_core.evaluation.metrics.metric import Metric, Score
+
 BANDWIDTHS = (0.5, 1.0, 2.0)
+
+
+class Distances(Metric):
+    """How far the cells as a whole lie from real ones in the principal components."""
+
+    title = "Distances"
+    scores: ClassVar = {
+        "w2": Score(
+            "2-Wasserstein distance",
+            "How far cells must be moved, on average, to turn one set into the other; above the floor they lie "
+            "elsewhere, below it they vary too little.",
+        ),
+        "mmd2": Score(
+            "MMD², unbiased",
+            "Whether the two sets are equally dense everywhere; around zero for cells of one population.",
+        ),
+    }
+
+    def measure(self, cells: CellSet, half: CellSet, reference: Reference) -> dict[str, float]:
+        return {"w2": wasserstein2(cells.points, half.points), "mmd2": mmd2(cells.points, half.points)}
 
 
 def wasserstein2(a: np.ndarray, b: np.ndarray) -> float:

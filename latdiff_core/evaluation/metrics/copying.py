@@ -1,0 +1,36 @@
+"""Are the cells new?"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from latdiff_core.evaluation.cells import CellSet, Reference
+from latdiff_core.evaluation.metrics.metric import Metric, Score
+
+CLOSE = 0.01
+
+
+class Copying(Metric):
+    """Distances to the nearest training cell, by those of held-out cells, in the principal components."""
+
+    title = "Copying"
+    scores: ClassVar = {
+        "nearest_training": Score(
+            "distance to training cells",
+            "Median distance to the nearest training cell over that of held-out cells: 0 for copies.",
+        ),
+        "near_copies": Score(
+            "near-copies",
+            "Share of the cells that are closer to a training cell than all but 1 % of the held-out ones are.",
+        ),
+    }
+
+    def measure(self, cells: CellSet, half: CellSet, reference: Reference) -> dict[str, float]:
+        own, real = (reference.neighbours.kneighbors(s.points)[0][:, 0] for s in (cells, half))
+        typical = float(np.median(real))
+        return {
+            "nearest_training": float(np.median(own)) / typical if typical > 0 else float("nan"),
+            "near_copies": float((own < np.quantile(real, CLOSE)).mean()),
+        }

@@ -1,0 +1,96 @@
+"""The report: one self-contained HTML page that a biologist can read."""
+
+from __future__ import annotations
+
+import base64
+import io
+from importlib.resources import files
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from latdiff_core import __version__
+from latdiff_core.data.files import write_text
+from latdiff_core.evaluation.baselines import BASELINES
+from latdiff_core.evaluation.figures import condition_figure, gene_figure, overview_figure, score_figure
+from latdiff_core.evaluation.metrics import METRICS
+from latdiff_core.evaluation.result import GENERATED, REAL, SCORES, Evaluation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WORST_GENES = 15
+TEMPLATE = "report.html.jinja"
+HEADINGS = {key: metric.title for metric in METRICS for key in metric.scores}
+
+
+def write_report(evaluation: Evaluation, path: str | Path) -> None:
+    """Write the page with all its figures inside, whole or not at all; nothing is fetched when it is opened."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    source = files("latdiff_core.evaluation").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    table = evaluation.table
+    known = table[table["standing"] != "unknown"]
+    figures = {
+        "overview": overview_figure(evaluation),
+        "scores": score_figure(evaluation),
+        "conditions": condition_figure(evaluation),
+        "genes": gene_figure(evaluation),
+    }
+    page = environment.from_string(source).render(
+        version=__version__,
+        settings=evaluation.settings,
+        like_real=int((known["standing"] == "like real").sum()),
+        scores=len(known),
+        trivial=[SCORES[key].name for key in known.index[known["standing"] == "no better than trivial"]],
+        baselines=BASELINES,
+        sections=[(title, list(rows)) for title, rows in groupby(_rows(table), key=lambda row: row["heading"])],
+        genes=_genes(evaluation.genes.head(WORST_GENES)),
+        figures={name: figure and _embed(figure) for name, figure in figures.items()},
+    )
+    write_text(Path(path), page)
+
+
+def format_number(value: float) -> str:
+    """A figure as a person reads it: three to four digits, a dash where there is none."""
+    if not np.isfinite(value):
+        return "-"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    if abs(value) >= 10:
+        return f"{value:.2f}"
+    return f"{value:.3f}" if abs(value) >= 0.1 or value == 0 else f"{value:.4f}"
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {
+            "heading": HEADINGS[str(key)],
+            "name": SCORES[str(key)].name,
+            "meaning": SCORES[str(key)].meaning,
+            "standing": row["standing"],
+            "baselines": [format_number(row[name]) for name in BASELINES],
+            **{side: format_number(row[side]) for side in (GENERATED, REAL)},
+            **{f"{side}_interval": _interval(row, side) for side in (GENERATED, REAL)},
+        }
+        for key, row in table.iterrows()
+    ]
+
+
+def _interval(row: pd.Series, side: str) -> str:
+    low, high = row[f"{side}_low"], row[f"{side}_high"]
+    return f"{format_number(low)} to {format_number(high)}" if np.isfinite(low + high) else ""
+
+
+def _genes(table: pd.DataFrame) -> list[list[str]]:
+    return [[str(name), *map(format_number, row)] for name, row in zip(table.index, table.to_numpy(), strict=True)]
+
+
+def _embed(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,104 @@
+"""What an evaluation found: tables, JSON, and how each figure stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from latdiff_core.data.files import write_text
+from latdiff_core.evaluation.baselines import BASELINES
+from latdiff_core.evaluation.metrics import METRICS, Score
+from latdiff_core.evaluation.prepare import Prepared
+
+GENERATED, REAL = "generated", "real"
+Standing = Literal["like real", "between", "no better than trivial", "unknown"]
+TRIVIAL = BASELINES[:2]
+"""The baselines that are far from real; resampled training cells are not, except in being copies."""
+INTERVAL = 1.96
+WORST_GENES = 50
+
+SCORES: Mapping[str, Score] = {key: score for metric in METRICS for key, score in metric.scores.items()}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Generated cells against held-out ones.
+
+    Attributes
+    ----------
+    values
+        Every measurement: columns ``score``, ``side``, ``split`` and ``value``.
+    conditions
+        Per condition, distances and label accuracy of generated cells and, with the suffix ``_real``, of real ones.
+    genes
+        Per gene, the distance of its distribution from real and the floor of that, the worst first.
+    settings
+        Sizes, seed, and notes on what was left out.
+    cells
+        What was compared, for figures.
+    """
+
+    values: pd.DataFrame
+    conditions: pd.DataFrame
+    genes: pd.DataFrame
+    settings: Mapping[str, Any]
+    cells: Prepared = field(repr=False)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row per score: ``generated``, ``real``, each baseline, intervals (``_low``, ``_high``), ``standing``.
+
+        ``reach`` is how far apart chance puts the two: their half-intervals, in squares.
+        """
+        grouped = self.values.groupby(["score", "side"], sort=False)["value"]
+        means, spread = grouped.mean().unstack(), INTERVAL * grouped.std().unstack()
+        table = means.loc[[key for key in SCORES if key in means.index], [GENERATED, REAL, *BASELINES]]
+        for side in (GENERATED, REAL):
+            table[f"{side}_low"] = table[side] - spread[side]
+            table[f"{side}_high"] = table[side] + spread[side]
+        table["reach"] = np.hypot(*(spread[side].reindex(table.index).fillna(0.0) for side in (GENERATED, REAL)))
+        table["standing"] = [_standing(row) for _, row in table.iterrows()]
+        return table
+
+    def to_json(self) -> str:
+        """Scores, conditions, the fifty worst genes and the settings; what has no value is null."""
+        document = {
+            "settings": dict(self.settings),
+            "scores": {key: {"name": SCORES[key].name, **row} for key, row in _records(self.table).items()},
+            "conditions": _records(self.conditions),
+            "worst_genes": _records(self.genes.head(WORST_GENES)),
+        }
+        return json.dumps(document, indent=2, allow_nan=False)
+
+    def save(self, path: str | Path) -> None:
+        """Write the JSON whole or not at all, replacing what is there."""
+        write_text(Path(path), self.to_json())
+
+
+def _standing(row: pd.Series) -> Standing:
+    """Like real if no farther from the floor than chance reaches; trivial if no nearer to it than a baseline."""
+    distance = abs(row[GENERATED] - row[REAL])
+    if not np.isfinite(distance):
+        return "unknown"
+    if distance <= row["reach"]:
+        return "like real"
+    trivial = np.nanmin([abs(row[name] - row[REAL]) for name in TRIVIAL])
+    return "between" if distance < trivial else "no better than trivial"
+
+
+def _records(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    rows = {str(key): row.to_dict() for key, row in table.astype(object).iterrows()}
+    return {key: {name: _plain(value) for name, value in row.items()} for key, row in rows.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
