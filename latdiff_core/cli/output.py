@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
@@ -23,7 +24,8 @@ COLORS = {"like real": "green", "between": "yellow", "no better than trivial": "
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print every score of generated cells beside its floor and the trivial baselines, coloured by how it stands."""
     n = evaluation.settings["cells_per_side"]
-    view = Table(title=f"{n:,} generated cells against {n:,} held-out cells; aim at what real cells score")
+    title = f"{n:,} generated cells against {n:,} held-out cells; aim at what real cells score"
+    view = Table(title=title, box=SIMPLE, pad_edge=False)
     columns = (GENERATED, REAL, *BASELINES)
     view.add_column("score", no_wrap=True)
     for name in columns:

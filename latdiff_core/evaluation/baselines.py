@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import sparse
 
-BASELINES = ("mean profile", "independent genes", "training cells")
+BASELINES = ("mean profile", "gene by gene", "training cells")
 FEWEST_CELLS = 3
 SMALLEST_EXCESS = 1e-6
 
@@ -19,7 +19,7 @@ def baseline_counts(
 
     ``mean profile``
         Poisson counts around the mean of the condition: right means, no biology within a condition.
-    ``independent genes``
+    ``gene by gene``
         Negative binomial counts with each gene's mean and variance in the condition: no gene-gene structure.
     ``training cells``
         Training cells of the condition, drawn with replacement: perfect but for being copies.
@@ -29,7 +29,7 @@ def baseline_counts(
     rng = np.random.default_rng(seed)
     makers: dict[str, Callable[[sparse.csr_matrix, int], sparse.csr_matrix]] = {
         "mean profile": lambda cells, n: _poisson(cells, n, rng),
-        "independent genes": lambda cells, n: _negative_binomial(cells, n, rng),
+        "gene by gene": lambda cells, n: _negative_binomial(cells, n, rng),
         "training cells": lambda cells, n: cells[rng.integers(cells.shape[0], size=n)],
     }
     blocks: dict[str, list[sparse.csr_matrix]] = {name: [] for name in BASELINES}

@@ -22,14 +22,14 @@ class GeneAgreement(Metric):
 
     title = "Genes"
     scores: ClassVar = {
-        "gene_mean": Score("gene means, difference", "Mean absolute difference of the genes' means."),
-        "gene_variance": Score("gene variances, difference", "Mean absolute difference of the genes' variances."),
-        "gene_zeros": Score("zeros per gene, difference", "Mean absolute difference of the genes' shares of zeros."),
+        "gene_mean": Score("gene means, error", "Mean absolute difference of the genes' means."),
+        "gene_variance": Score("gene variances, error", "Mean absolute difference of the genes' variances."),
+        "gene_zeros": Score("zeros per gene, error", "Mean absolute difference of the genes' shares of zeros."),
         "gene_wasserstein": Score(
-            "gene distributions, difference", "Mean over genes of the 1-Wasserstein distance of their values."
+            "gene distributions, error", "Mean over genes of the 1-Wasserstein distance of their values."
         ),
         "gene_correlation": Score(
-            "gene-gene correlation, agreement",
+            "gene-gene correlations",
             "Correlation, over all pairs of the 200 most variable genes, of their correlations in one set and in the "
             "other: low when genes no longer go together.",
         ),

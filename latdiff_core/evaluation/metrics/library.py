@@ -17,7 +17,7 @@ class LibrarySize(Metric):
     scores: ClassVar = {
         "library_median": Score("median library", "Median of the total counts per cell."),
         "library_wasserstein": Score(
-            "library sizes, difference", "1-Wasserstein distance of log(1 + total counts): 0.1 is about 10 %."
+            "library sizes, error", "1-Wasserstein distance of log(1 + total counts): 0.1 is about 10 %."
         ),
         "zero_fraction": Score("share of zeros", "Share of all counts that are zero."),
     }
