@@ -32,7 +32,7 @@ def build_autoencoder(
         nuisance=sum(map(coded_width, schema.nuisance)),
         condition=sum(map(coded_width, schema.attributes)),
     )
-    encoder = _build("autoencoder -> encoder", lambda: section.encoder.build(sizes=sizes))
+    encoder = _build("autoencoder -> encoder", lambda: section.encoder.build(sizes=sizes, statistics=statistics))
     decoder = _build("autoencoder -> decoder", lambda: section.decoder.build(sizes=sizes, statistics=statistics))
     return CountAutoencoder(encoder, decoder, section.latent_dim)
 

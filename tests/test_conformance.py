@@ -30,7 +30,7 @@ class DummyEncoderConfig(interfaces.EncoderConfig):
     fault: Fault = "none"
     """What is wrong with it."""
 
-    def build(self, *, sizes):
+    def build(self, *, sizes, statistics):
         return DummyEncoder(sizes, self.fault)
 
 

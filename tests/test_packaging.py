@@ -55,7 +55,7 @@ from latdiff_core.interfaces import EncoderConfig
 class LateEncoderConfig(EncoderConfig):
     kind: Literal["mlp"] = "mlp"
 
-    def build(self, *, sizes):
+    def build(self, *, sizes, statistics):
         raise RuntimeError("the encoder that no one asked for")
 
 @hookimpl

@@ -167,3 +167,21 @@ def test_fit_refuses_bad_counts_before_it_trains(make_model, tiny_data):
     bad.X.data[0] = 0.5
     with pytest.raises(DataError, match=r"holds 0\.5 at cell"):
         make_model().fit(bad, progress=False)
+
+
+def test_principal_components_equal_those_of_the_dense_matrix():
+    rng = np.random.default_rng(0)
+    x = rng.poisson(np.exp(rng.normal(size=(60, 2)) @ rng.normal(size=(2, 15))))
+    found = gene_statistics(sparse.csr_matrix(x, dtype=np.float32)).components
+    values = np.log1p(1e4 * x / np.maximum(x.sum(1, keepdims=True), 1))
+    eigenvalues = np.linalg.eigvalsh(np.cov(values.T))[::-1]
+    np.testing.assert_allclose(found.mean, values.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(found.std, np.sqrt(eigenvalues[:14]), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found.loadings.T @ found.loadings, np.eye(14), atol=1e-4)
+    along = (values - values.mean(0)) @ found.loadings.numpy()
+    np.testing.assert_allclose(along.std(0, ddof=1), found.std, rtol=1e-3, atol=1e-3)
+
+
+def test_there_are_no_components_where_cells_do_not_differ():
+    assert gene_statistics(sparse.csr_matrix(np.ones((5, 4), dtype=np.float32))).components is None
+    assert gene_statistics(sparse.csr_matrix([[3.0, 1.0]], dtype=np.float32)).components is None

@@ -29,7 +29,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     columns = (GENERATED, REAL, *BASELINES)
     view.add_column("score", no_wrap=True)
     for name in columns:
-        view.add_column(name, justify="right")
+        view.add_column(name, justify="right", no_wrap=name in (GENERATED, REAL))
     for key, row in evaluation.table.iterrows():
         first, *others = (format_number(row[name]) for name in columns)
         view.add_row(SCORES[str(key)].name, Text(first, COLORS[row["standing"]]), *others)

@@ -3,12 +3,13 @@
 from latdiff_core.interfaces.component import ComponentConfig, Config
 from latdiff_core.interfaces.conditioner import Conditioner, ConditionerConfig, MakeConditioner, Unconditional
 from latdiff_core.interfaces.covariates import Covariates, Sizes
-from latdiff_core.interfaces.decoder import CountDistribution, Decoder, DecoderConfig, GeneStatistics
+from latdiff_core.interfaces.decoder import CountDistribution, Decoder, DecoderConfig
 from latdiff_core.interfaces.denoiser import Denoiser, DenoiserConfig
 from latdiff_core.interfaces.encoder import Encoder, EncoderConfig
 from latdiff_core.interfaces.guidance import BranchedDenoise, Guidance, GuidanceConfig
 from latdiff_core.interfaces.sampler import Denoise, Sampler, SamplerConfig
 from latdiff_core.interfaces.schedule import Schedule, ScheduleConfig
+from latdiff_core.interfaces.statistics import GeneStatistics, PrincipalComponents
 
 INTERFACES: tuple[type[ComponentConfig], ...] = (
     EncoderConfig,
@@ -40,6 +41,7 @@ __all__ = [
     "Guidance",
     "GuidanceConfig",
     "MakeConditioner",
+    "PrincipalComponents",
     "Sampler",
     "SamplerConfig",
     "Schedule",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -14,6 +13,7 @@ from latdiff_core.counts import CountBatch
 from latdiff_core.errors import LatdiffError
 from latdiff_core.interfaces.component import ComponentConfig
 from latdiff_core.interfaces.covariates import Covariates, Sizes
+from latdiff_core.interfaces.statistics import GeneStatistics
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -89,21 +89,13 @@ class Decoder(nn.Module, ABC):
             If ``library`` is not (batch,).
         """
 
+    def log_prior(self) -> Tensor:
+        """Log-density of the weights in nats, up to a constant, a scalar; 0 for a decoder without a prior on them.
 
-@dataclass(frozen=True)
-class GeneStatistics:
-    """What the training counts say about each gene, for a decoder to start from.
-
-    Attributes
-    ----------
-    fraction
-        Share of all counts that falls on the gene, (genes,), > 0, sums to 1.
-    theta
-        Method-of-moments inverse dispersion around library x fraction, (genes,), > 0.
-    """
-
-    fraction: Tensor
-    theta: Tensor
+        Training adds it to the evidence bound of all training cells, once: the weights are then those that are most
+        probable a posteriori, and what the data do not speak of stays where the prior puts it.
+        """
+        return torch.zeros(())
 
 
 class DecoderConfig(ComponentConfig, ABC):

@@ -10,6 +10,7 @@ from torch.distributions import Normal
 from latdiff_core.counts import CountBatch
 from latdiff_core.interfaces.component import ComponentConfig
 from latdiff_core.interfaces.covariates import Covariates, Sizes
+from latdiff_core.interfaces.statistics import GeneStatistics
 
 
 class Encoder(nn.Module, ABC):
@@ -31,5 +32,5 @@ class EncoderConfig(ComponentConfig, ABC):
     interface = "encoder"
 
     @abstractmethod
-    def build(self, *, sizes: Sizes) -> Encoder:
-        """Make the encoder."""
+    def build(self, *, sizes: Sizes, statistics: GeneStatistics | None) -> Encoder:
+        """Make the encoder; ``statistics`` is None when weights will be loaded into it."""

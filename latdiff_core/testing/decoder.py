@@ -10,9 +10,9 @@ from torch import Tensor
 
 from latdiff_core.counts import CountBatch
 from latdiff_core.errors import ShapeError
-from latdiff_core.interfaces import CountDistribution, Covariates, Decoder, DecoderConfig, GeneStatistics, Sizes
+from latdiff_core.interfaces import CountDistribution, Covariates, Decoder, DecoderConfig, Sizes
 from latdiff_core.testing.component import ComponentContract
-from latdiff_core.testing.toys import nudge, unused_or_broken
+from latdiff_core.testing.toys import nudge, toy_statistics, unused_or_broken
 
 SIZES = Sizes(genes=7, latent_dim=3, nuisance=2, condition=3)
 LIBRARY = torch.tensor([20.0, 40.0, 60.0, 10.0])
@@ -86,13 +86,21 @@ class AnyDecoderContract(ComponentContract):
 
     def test_what_is_taken_from_the_data_is_saved_with_the_weights(self) -> None:
         """A decoder that started from gene statistics is the same after its weights are loaded into one without."""
-        fraction = torch.linspace(1, 3, SIZES.genes)
-        statistics = GeneStatistics(fraction / fraction.sum(), torch.linspace(0.5, 5, SIZES.genes))
-        started = self.config.build(sizes=SIZES, statistics=statistics).eval()
+        started = self.config.build(sizes=SIZES, statistics=toy_statistics(SIZES.genes)).eval()
         loaded = self.config.build(sizes=SIZES, statistics=None).eval()
         loaded.load_state_dict(started.state_dict())
         for before, after in zip(*(self._moments(decoder) for decoder in (started, loaded)), strict=True):
             torch.testing.assert_close(after, before)
+
+    def test_the_log_prior_is_a_number_with_finite_gradients(self) -> None:
+        """``log_prior`` is one finite number, the larger the more probable the weights; none has a density of inf."""
+        decoder = self.build().train()
+        prior = decoder.log_prior()
+        assert prior.shape == ()
+        assert prior.isfinite()
+        if prior.requires_grad:
+            torch.autograd.backward(prior)
+            assert all(w.grad.isfinite().all() for w in decoder.parameters() if w.grad is not None)
 
     def _moments(self, decoder: Decoder) -> tuple[Tensor, Tensor]:
         distribution = self.decode(decoder)

@@ -11,7 +11,7 @@ from torch.distributions import Normal
 from latdiff_core.counts import CountBatch
 from latdiff_core.interfaces import Covariates, Encoder, EncoderConfig, Sizes
 from latdiff_core.testing.component import ComponentContract
-from latdiff_core.testing.toys import nudge, unused_or_broken
+from latdiff_core.testing.toys import nudge, toy_statistics, unused_or_broken
 
 SIZES = Sizes(genes=23, latent_dim=5, nuisance=3)
 
@@ -25,7 +25,7 @@ class EncoderContract(ComponentContract):
         """Make the encoder, in eval mode and with weights that are not at their zero initialisation."""
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            return nudge(self.config.build(sizes=sizes))
+            return nudge(self.config.build(sizes=sizes, statistics=toy_statistics(sizes.genes)))
 
     def counts(self) -> Tensor:
         """Dense counts of four cells, (4, genes), the same at every call."""
@@ -104,6 +104,14 @@ class EncoderContract(ComponentContract):
         posterior = self.posterior(encoder, self.counts(), nuisance=torch.ones(4, SIZES.nuisance))
         torch.autograd.backward((posterior.loc.square() + posterior.scale).sum())
         assert unused_or_broken(encoder) == []
+
+    def test_what_is_taken_from_the_data_is_saved_with_the_weights(self) -> None:
+        """An encoder that started from gene statistics is the same after its weights are loaded into one without."""
+        started, loaded = self.build(), self.config.build(sizes=SIZES, statistics=None).eval()
+        loaded.load_state_dict(started.state_dict())
+        before, after = (self.posterior(encoder, self.counts()) for encoder in (started, loaded))
+        torch.testing.assert_close(after.loc, before.loc)
+        torch.testing.assert_close(after.scale, before.scale)
 
     def test_half_and_double_precision_weights_work(self) -> None:
         """A module cast to bfloat16 or float64 takes the same counts."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from latdiff_core.interfaces import Conditioner, Schedule
+from latdiff_core.interfaces import Conditioner, GeneStatistics, PrincipalComponents, Schedule
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -26,6 +26,15 @@ def unused_or_broken(module: nn.Module) -> list[str]:
     """Names of the weights that got no gradient, or one that is not finite."""
     named = module.named_parameters()
     return [name for name, weight in named if weight.grad is None or not weight.grad.isfinite().all()]
+
+
+def toy_statistics(genes: int) -> GeneStatistics:
+    """Uneven statistics of a toy data set, the same for the same number of genes."""
+    generator = torch.Generator().manual_seed(0)
+    fraction, theta = (torch.randn(genes, generator=generator).exp() for _ in range(2))
+    loadings, _ = torch.linalg.qr(torch.randn(genes, genes - 1, generator=generator))
+    components = PrincipalComponents(fraction.log1p(), loadings, torch.linspace(2, 0.5, genes - 1))
+    return GeneStatistics(fraction / fraction.sum(), theta, components)
 
 
 class AddCondition(Conditioner):

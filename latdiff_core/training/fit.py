@@ -156,7 +156,7 @@ def _fit_autoencoder(
     batches = Shuffled(len(data), section.batch_size, seed)
     epochs = max(section.epochs, -(-section.min_steps // len(batches)))
     history = run_stage(
-        AutoencoderStage(model, section, epochs),
+        AutoencoderStage(model, section, epochs, cells=len(data)),
         "autoencoder",
         loader(data, batches),
         loader(checked, InOrder(len(checked), ENCODING_BATCH)) if len(checked) else None,

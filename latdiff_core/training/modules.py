@@ -36,19 +36,20 @@ class Stage(pl.LightningModule):
 
 
 class AutoencoderStage(Stage):
-    """Stage 1: the negative ELBO in nats per gene, its KL weight rising from 0."""
+    """Stage 1: the negative ELBO in nats per gene, its KL weight rising from 0, and each cell's share of the prior."""
 
     model: CountAutoencoder
 
-    def __init__(self, model: CountAutoencoder, config: AutoencoderTraining, epochs: int) -> None:
+    def __init__(self, model: CountAutoencoder, config: AutoencoderTraining, epochs: int, cells: int) -> None:
         super().__init__(model, config.learning_rate, config.weight_decay, warmup=0.0)
         self.config = config
+        self.cells = cells
         self.rising_epochs = config.kl_warmup * epochs
 
     def training_step(self, batch: CellBatch, index: int) -> Tensor:
         elbo = self.model.elbo(batch.counts, batch.covariates, self.kl_weight(), self.config.free_bits)
         self._log("train", elbo, len(batch))
-        return elbo.loss / batch.counts.genes
+        return (elbo.loss - self.model.decoder.log_prior() / self.cells) / batch.counts.genes
 
     def validation_step(self, batch: CellBatch, index: int) -> None:
         elbo = self.model.elbo(batch.counts, batch.covariates, self.config.kl_weight)

@@ -8,6 +8,7 @@ from latdiff_counts.negative_binomial_mixture import (
     NegativeBinomialMixtureDecoder,
     NegativeBinomialMixtureDecoderConfig,
 )
+from latdiff_counts.pca_mlp import PCAMLPEncoder, PCAMLPEncoderConfig
 from latdiff_counts.poisson import Poisson, PoissonDecoder, PoissonDecoderConfig
 from latdiff_counts.set_transformer import SetTransformerEncoder, SetTransformerEncoderConfig
 from latdiff_counts.zero_inflated_negative_binomial import (
@@ -28,6 +29,8 @@ __all__ = [
     "NegativeBinomialMixture",
     "NegativeBinomialMixtureDecoder",
     "NegativeBinomialMixtureDecoderConfig",
+    "PCAMLPEncoder",
+    "PCAMLPEncoderConfig",
     "Poisson",
     "PoissonDecoder",
     "PoissonDecoderConfig",

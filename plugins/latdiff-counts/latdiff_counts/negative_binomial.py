@@ -63,6 +63,9 @@ class NegativeBinomialDecoder(Decoder):
         log_mu, hidden = self.network(z, library, covariates)
         return NegativeBinomial(log_mu, self.dispersion(hidden, covariates))
 
+    def log_prior(self) -> Tensor:
+        return self.network.log_prior()
+
 
 class NegativeBinomialDecoderConfig(DispersedConfig, DecoderConfig):
     """Negative binomial counts."""

@@ -96,6 +96,9 @@ class NegativeBinomialMixtureDecoder(Decoder):
         log_theta_tail = (log_theta - softplus(self.gap())).clamp(*LOG_THETA_RANGE)
         return NegativeBinomialMixture(log_mu, log_theta, log_theta_tail, self.tail_logits())
 
+    def log_prior(self) -> Tensor:
+        return self.network.log_prior()
+
 
 class NegativeBinomialMixtureDecoderConfig(DispersedConfig, DecoderConfig):
     """Two negative binomials with one mean: heavier tails than a single one."""

@@ -7,6 +7,7 @@ from latdiff_counts import (
     MLPEncoderConfig,
     NegativeBinomialDecoderConfig,
     NegativeBinomialMixtureDecoderConfig,
+    PCAMLPEncoderConfig,
     PoissonDecoderConfig,
     SetTransformerEncoderConfig,
     ZeroInflatedNegativeBinomialDecoderConfig,
@@ -17,6 +18,7 @@ from latdiff_counts import (
 def latdiff_components() -> list[type[ComponentConfig]]:
     return [
         MLPEncoderConfig,
+        PCAMLPEncoderConfig,
         SetTransformerEncoderConfig,
         PoissonDecoderConfig,
         NegativeBinomialDecoderConfig,

@@ -58,6 +58,9 @@ class PoissonDecoder(Decoder):
         log_mu, _ = self.network(z, library, covariates)
         return Poisson(log_mu)
 
+    def log_prior(self) -> Tensor:
+        return self.network.log_prior()
+
 
 class PoissonDecoderConfig(CountNetworkConfig, DecoderConfig):
     """Poisson counts: no more variance than the mean."""

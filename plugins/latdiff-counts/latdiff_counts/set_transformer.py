@@ -11,7 +11,7 @@ from torch.distributions import Normal
 from torch.nn.functional import scaled_dot_product_attention
 
 from latdiff_core.counts import CountBatch
-from latdiff_core.interfaces import Covariates, Encoder, EncoderConfig, Sizes
+from latdiff_core.interfaces import Covariates, Encoder, EncoderConfig, GeneStatistics, Sizes
 from latdiff_counts.posterior import bounded_posterior
 
 SHARPNESS = 6.0
@@ -138,5 +138,5 @@ class SetTransformerEncoderConfig(EncoderConfig):
             raise ValueError(f"heads ({self.heads}) must divide width ({self.width})")
         return self
 
-    def build(self, *, sizes: Sizes) -> SetTransformerEncoder:
+    def build(self, *, sizes: Sizes, statistics: GeneStatistics | None) -> SetTransformerEncoder:
         return SetTransformerEncoder(sizes=sizes, **self.model_dump(exclude={"kind"}))

@@ -80,6 +80,9 @@ class ZeroInflatedNegativeBinomialDecoder(Decoder):
         log_theta = self.dispersion(hidden, covariates)
         return ZeroInflatedNegativeBinomial(log_mu, log_theta, self.zi_logits(hidden).to(log_mu.dtype))
 
+    def log_prior(self) -> Tensor:
+        return self.network.log_prior()
+
 
 class ZeroInflatedNegativeBinomialDecoderConfig(DispersedConfig, DecoderConfig):
     """Negative binomial counts with additional zeros."""

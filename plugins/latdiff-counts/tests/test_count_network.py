@@ -7,13 +7,17 @@ import torch
 from torch import Tensor
 
 from latdiff_core.interfaces import Covariates, GeneStatistics, Sizes
+from latdiff_core.testing.toys import nudge
+from latdiff_counts import PoissonDecoderConfig
 from latdiff_counts.count_network import CountNetwork
 
 
-def _network(genes: int, statistics: GeneStatistics | None = None) -> CountNetwork:
+def _network(genes: int, statistics: GeneStatistics | None = None, weight_prior: float | None = None) -> CountNetwork:
     torch.manual_seed(0)
     sizes = Sizes(genes=genes, latent_dim=4, nuisance=2)
-    return CountNetwork(sizes=sizes, hidden=(16,), dropout=0.0, statistics=statistics)
+    return CountNetwork(
+        sizes=sizes, hidden=(16,), dropout=0.0, conditional=False, weight_prior=weight_prior, statistics=statistics
+    )
 
 
 def _log_mu(network: CountNetwork, library: Tensor) -> Tensor:
@@ -48,3 +52,47 @@ def test_logits_of_two_hundred_do_not_overflow():
     assert log_mu.isfinite().all()
     assert log_mu.exp().sum(-1).tolist() == pytest.approx([1000.0, 1000.0], rel=1e-4)
     assert network.logits.weight.grad.isfinite().all()
+
+
+def test_the_prior_is_the_normal_density_of_the_last_weights():
+    network = nudge(_network(7, weight_prior=0.2))
+    density = torch.distributions.Normal(0.0, 0.2).log_prob(network.logits.weight).sum()
+    at_zero = torch.distributions.Normal(0.0, 0.2).log_prob(torch.zeros(7, 16)).sum()
+    torch.testing.assert_close(network.log_prior(), density - at_zero)
+    assert nudge(_network(7)).log_prior() == 0
+
+
+def test_with_a_prior_every_cell_begins_at_the_mean_profile_exactly(make_statistics):
+    statistics, library = make_statistics(50), torch.full((3,), 1000.0)
+    network = _network(50, statistics, weight_prior=0.03)
+    torch.testing.assert_close(_log_mu(network, library).exp(), (1000 * statistics.fraction).expand(3, -1))
+
+
+def test_a_gene_that_is_seldom_counted_keeps_its_profile_and_a_frequent_one_learns():
+    """The same fourfold change between two groups of 30 cells, in a gene of 0.02 and in one of 20 counts per cell."""
+    torch.manual_seed(0)
+    z = torch.tensor([[2.0], [-2.0]]).repeat_interleave(30, 0)
+    frequent = torch.where(z > 0, 32.0, 8.0)
+    counts = torch.cat([torch.full_like(z, 1000.0), torch.poisson(frequent), 0 * z], -1)
+    counts[0, 2] = 1.0
+    decoder = PoissonDecoderConfig(hidden=(16,), dropout=0.0, weight_prior=0.1).build(
+        sizes=Sizes(genes=3, latent_dim=1), statistics=None
+    )
+    optimiser, covariates = torch.optim.Adam(decoder.parameters(), 1e-2), Covariates(z[:, :0], z[:, :0])
+    for _ in range(300):
+        loss = -decoder(z, counts.sum(-1), covariates).log_prob(counts).sum(-1).mean() - decoder.log_prior() / len(z)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    mean = decoder(z, torch.full((60,), 1020.0), covariates).mean[[0, -1]]
+    assert mean[0, 1] / mean[1, 1] > 3
+    assert mean[0, 2] / mean[1, 2] < 1.5
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+def test_the_condition_reaches_the_means_only_where_it_is_told(conditional):
+    config = PoissonDecoderConfig(hidden=(8,), conditional=conditional)
+    decoder = nudge(config.build(sizes=Sizes(genes=5, latent_dim=2, condition=3), statistics=None))
+    z, library, condition = torch.randn(2, 2), torch.full((2,), 100.0), torch.eye(3)[:2]
+    first, second = (decoder(z, library, Covariates(z[:, :0], c)).mean for c in (condition, 0 * condition))
+    assert torch.equal(first, second) != conditional

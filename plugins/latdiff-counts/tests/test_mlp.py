@@ -18,7 +18,7 @@ class TestMLPEncoder(EncoderContract):
 
 def _encoder(genes: int):
     torch.manual_seed(0)
-    return nudge(MLPEncoderConfig(hidden=(16,)).build(sizes=Sizes(genes=genes, latent_dim=4)))
+    return nudge(MLPEncoderConfig(hidden=(16,)).build(sizes=Sizes(genes=genes, latent_dim=4), statistics=None))
 
 
 def _posterior(encoder, counts: Tensor) -> Normal:

@@ -29,7 +29,7 @@ class TestDeepSetTransformerEncoder(EncoderContract):
 @pytest.fixture
 def encoder() -> Encoder:
     torch.manual_seed(0)
-    return nudge(SMALL.build(sizes=SIZES))
+    return nudge(SMALL.build(sizes=SIZES, statistics=None))
 
 
 def _posterior(encoder: Encoder, counts: CountBatch) -> Normal:
@@ -118,7 +118,7 @@ def test_training_starts_from_posteriors_that_differ_between_cells():
     counts = torch.poisson(1000 * profiles / profiles.sum(-1, keepdim=True), generator=generator)
     sizes = Sizes(genes=500, latent_dim=8)
     torch.manual_seed(0)
-    encoder = SetTransformerEncoderConfig().build(sizes=sizes).eval()
+    encoder = SetTransformerEncoderConfig().build(sizes=sizes, statistics=None).eval()
     loc = encoder(CountBatch.from_dense(counts), Covariates.average(64, sizes)).loc
     share = (loc.var(0).mean() / loc.square().mean()).item()
     print(f"share of the initial posterior means that is between cells: {share:.3g}")
@@ -140,8 +140,10 @@ def test_it_learns_what_a_cell_is():
 
     def held_out_nll(latent: float) -> float:
         torch.manual_seed(0)
-        decoder = NegativeBinomialDecoderConfig(hidden=(32,), dropout=0.0).build(sizes=SIZES, statistics=None)
-        model = CountAutoencoder(SMALL.build(sizes=SIZES), decoder, SIZES.latent_dim)
+        decoder = NegativeBinomialDecoderConfig(hidden=(32,), dropout=0.0, weight_prior=None).build(
+            sizes=SIZES, statistics=None
+        )
+        model = CountAutoencoder(SMALL.build(sizes=SIZES, statistics=None), decoder, SIZES.latent_dim)
         optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
         for _ in range(80):
             posterior = model.encode(train, Covariates.average(180, SIZES))

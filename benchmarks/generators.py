@@ -1,0 +1,111 @@
+"""The generators that the benchmarks compare: each fits training cells and makes one cell per asked label."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+
+from latdiff_core import LatentDiffusion
+
+LATENT = 32
+SCVI_EPOCHS = 400
+"""scvi-tools' own default for data sets of this size."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a generator made, and at what cost.
+
+    Attributes
+    ----------
+    cells
+        One per asked label, in order.
+    fit_seconds, generate_seconds
+        Wall time.
+    parameters
+        Trained numbers of all its networks.
+    """
+
+    cells: anndata.AnnData
+    fit_seconds: float
+    generate_seconds: float
+    parameters: int
+
+
+Generator = Callable[[anndata.AnnData, pd.Series, int], Generated]
+
+
+def recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Generator:
+    """A recipe of latdiff, conditional on the label, library sizes generated."""
+
+    def run(train: anndata.AnnData, labels: pd.Series, seed: int) -> Generated:
+        model = LatentDiffusion.from_recipe(name, [labels.name], {"training.seed": seed, **(overrides or {})})
+        start = time.perf_counter()
+        model.fit(train, progress=False)
+        fitted = time.perf_counter()
+        cells = model.generate(conditions=labels.to_frame(), seed=seed)
+        done = time.perf_counter()
+        networks = (model.fitted.autoencoder, model.fitted.diffusion)
+        return Generated(cells, fitted - start, done - fitted, sum(map(_parameters, networks)))
+
+    return run
+
+
+def scvi(train: anndata.AnnData, labels: pd.Series, seed: int) -> Generated:
+    """scvi-tools' SCVI, NB likelihood, one batch per label, cells drawn from the prior of the asked label.
+
+    It generates as its model says: z from a standard normal, the library size from the log-normal that it keeps for
+    each batch, the label in the decoder, counts from the NB. Latent size and width are those of the default recipe;
+    everything else is its own default, with its early stopping.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import scvi as tools
+
+        tools.settings.seed = seed
+        data = anndata.AnnData(train.X, obs=train.obs[[labels.name]].astype(str), var=train.var[[]])
+        tools.model.SCVI.setup_anndata(data, batch_key=labels.name)
+        model = tools.model.SCVI(data, n_latent=LATENT, n_hidden=256, gene_likelihood="nb", use_observed_lib_size=False)
+        start = time.perf_counter()
+        model.train(SCVI_EPOCHS, accelerator="cpu", enable_progress_bar=False, early_stopping=True, logger=False)
+        fitted = time.perf_counter()
+        codes = dict(map(reversed, enumerate(model.adata_manager.get_state_registry("batch").categorical_mapping)))
+        counts = _prior_samples(model.module, np.array([codes[str(label)] for label in labels]), seed)
+    cells = anndata.AnnData(counts, obs=labels.astype(str).to_frame(), var=train.var[[]])
+    return Generated(cells, fitted - start, time.perf_counter() - fitted, _parameters(model.module))
+
+
+@torch.no_grad()
+def _prior_samples(module: Any, batches: np.ndarray, seed: int) -> sparse.csr_matrix:
+    module.eval()
+    torch.manual_seed(seed)
+    mean, variance = (getattr(module, f"library_log_{name}").ravel() for name in ("means", "vars"))
+    blocks = []
+    for codes in torch.as_tensor(batches).split(512):
+        library = mean[codes] + variance[codes].sqrt() * torch.randn(len(codes))
+        z = torch.randn(len(codes), LATENT)
+        out = module.generative(z, library.unsqueeze(1).float(), batch_index=codes.unsqueeze(1))
+        blocks.append(sparse.csr_matrix(out["px"].sample().numpy().astype(np.float32)))
+    return sparse.vstack(blocks, format="csr")
+
+
+def _parameters(network: torch.nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
+
+
+GENERATORS: Mapping[str, Generator] = {
+    "default": recipe("default"),
+    "scvi": scvi,
+    "cfgen_like": recipe("cfgen_like"),
+    "scldm_like": recipe("scldm_like"),
+    "scdiffusion_like": recipe("scdiffusion_like"),
+}
