@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anndata
@@ -33,31 +33,43 @@ class Generated:
         Wall time.
     parameters
         Trained numbers of all its networks.
+    metrics
+        What its training measured.
     """
 
     cells: anndata.AnnData
     fit_seconds: float
     generate_seconds: float
     parameters: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 Generator = Callable[[anndata.AnnData, pd.Series, int], Generated]
 
 
-def recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Generator:
+def recipe(name: str) -> Generator:
     """A recipe of latdiff, conditional on the label, library sizes generated."""
 
     def run(train: anndata.AnnData, labels: pd.Series, seed: int) -> Generated:
-        model = LatentDiffusion.from_recipe(name, [labels.name], {"training.seed": seed, **(overrides or {})})
+        model = LatentDiffusion.from_recipe(name, [labels.name], {"training.seed": seed})
         start = time.perf_counter()
         model.fit(train, progress=False)
-        fitted = time.perf_counter()
-        cells = model.generate(conditions=labels.to_frame(), seed=seed)
-        done = time.perf_counter()
-        networks = (model.fitted.autoencoder, model.fitted.diffusion)
-        return Generated(cells, fitted - start, done - fitted, sum(map(_parameters, networks)))
+        fit_seconds = time.perf_counter() - start
+        return replace(generated(model, labels, seed), fit_seconds=fit_seconds)
 
     return run
+
+
+def generated(
+    model: LatentDiffusion, labels: pd.Series, seed: int, overrides: Mapping[str, Any] | None = None
+) -> Generated:
+    """One cell per label from a fitted model, sampled with other settings if any are given."""
+    start = time.perf_counter()
+    cells = model.generate(conditions=labels.to_frame(), seed=seed, overrides=overrides)
+    seconds = time.perf_counter() - start
+    fitted = model.fitted
+    parameters = _parameters(fitted.autoencoder) + _parameters(fitted.diffusion)
+    return Generated(cells, float("nan"), seconds, parameters, fitted.provenance["metrics"])
 
 
 def scvi(train: anndata.AnnData, labels: pd.Series, seed: int) -> Generated:

@@ -1,4 +1,4 @@
-"""The table of `quality.py`, from the JSON of every run."""
+"""The table of `quality.py` and `ablation.py`, from the JSON of every run."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def figures(scores: dict[str, Any], side: str) -> list[float]:
     return [w2 / floor["w2"], mmd2 - floor["mmd2"], genes, pcs, labels / floor["label_accuracy"], nearest]
 
 
-def quality_table(folder: Path) -> str:
+def quality_table(folder: Path, title: str) -> str:
     """Markdown: a section per data set, a row per generator, mean over the seeds and, in brackets, their range."""
     runs = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    parts = ["# Quality\n", _HOW]
+    parts = [f"# {title}\n", _HOW]
     for name in dict.fromkeys(run["data"] for run in runs):
         here = [run for run in runs if run["data"] == name]
         sizes = here[0]["evaluation"]["settings"]
@@ -45,7 +45,7 @@ def quality_table(folder: Path) -> str:
     return "\n".join(parts) + "\n"
 
 
-_HOW = """Made by `python benchmarks/quality.py`. Each generator is fitted to 70 % of the cells and makes one cell per
+_HOW = """Each generator is fitted to 70 % of the cells and makes one cell per
 held-out label; both are compared in halves. Means over the seeds, in brackets the least and the largest; **bold** where
 the default recipe meets its target. *real* is one half of the held-out cells against the other: the floor. Times are of
 one CPU thread beside another busy process.

@@ -1,0 +1,108 @@
+"""What each choice of the default recipe is worth: `python benchmarks/ablation.py --data FOLDER`.
+
+The default recipe with one thing changed at a time, fitted, generated and evaluated as in `quality.py`, and as
+resumable. Variants of stage 2 take over stage 1 of the default of the same seed, and variants of sampling the whole
+model: it is kept in `benchmarks/results/models`. The table is written to `benchmarks/results/ablation.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anndata
+import pandas as pd
+import torch
+from generators import Generated, generated
+from quality_table import quality_table
+from runs import RESULTS, run_once
+from splits import DATA_SETS
+
+from latdiff_core import LatentDiffusion
+from latdiff_core.data.files import write_text
+
+STAGE_1: Mapping[str, dict[str, Any]] = {
+    "latent 16": {"autoencoder.latent_dim": 16},
+    "latent 64": {"autoencoder.latent_dim": 64},
+    "KL weight 0.1": {"training.autoencoder.kl_weight": 0.1},
+    "KL weight 1": {"training.autoencoder.kl_weight": 1.0},
+    "NB": {"autoencoder.decoder.kind": "negative_binomial"},
+    "ZINB": {"autoencoder.decoder.kind": "zero_inflated_negative_binomial"},
+    "dispersion per condition": {"autoencoder.decoder.dispersion": "condition"},
+    "encoder on all genes": {"autoencoder.encoder": {"kind": "mlp", "hidden": [256, 128]}},
+    "no prior on weights": {"autoencoder.decoder.weight_prior": None},
+    "decoder not told the condition": {"autoencoder.decoder.conditional": False},
+}
+STAGE_2: Mapping[str, dict[str, Any]] = {
+    "prediction v": {"diffusion.prediction": "v"},
+    "prediction clean": {"diffusion.prediction": "clean"},
+    "cosine schedule, v": {"diffusion.schedule": {"kind": "cosine"}, "diffusion.prediction": "v"},
+    "EDM schedule, v": {"diffusion.schedule": {"kind": "edm"}, "diffusion.prediction": "v"},
+    "U-Net": {"diffusion.denoiser": {"kind": "unet", "widths": [128, 64]}},
+    "residual MLP": {"diffusion.denoiser": {"kind": "resnet_mlp", "width": 256, "depth": 3}},
+}
+SAMPLING: Mapping[str, dict[str, Any]] = {
+    "10 Heun steps": {"diffusion.sampler.steps": 10},
+    "5 Heun steps": {"diffusion.sampler.steps": 5},
+    "50 Heun steps": {"diffusion.sampler.steps": 50},
+    "guidance 1.5": {"diffusion.guidance.scale": 1.5},
+    "guidance 3": {"diffusion.guidance.scale": 3.0},
+}
+MODELS = RESULTS / "models"
+STAGE_1_FILES = ("autoencoder.safetensors", "autoencoder_history.json")
+"""What `fit` leaves in its folder of checkpoints when stage 1 is done, and takes over when it finds it."""
+
+
+def run(
+    train: anndata.AnnData, labels: pd.Series, seed: int, *, data: str, overrides: dict[str, Any], of: str
+) -> Generated:
+    """Fit what the variant changes, and generate."""
+    home = MODELS / f"{data}-{seed}"
+    model = LatentDiffusion.from_recipe("default", [labels.name], {"training.seed": seed, **overrides})
+    if of == "sampling":
+        return generated(LatentDiffusion.load(home / "run"), labels, seed, overrides)
+    with tempfile.TemporaryDirectory() as checkpoints:
+        if of == "stage 2":
+            for name in STAGE_1_FILES:
+                shutil.copy(home / name, checkpoints)
+        start = time.perf_counter()
+        model.fit(train, checkpoints=checkpoints, progress=False)
+        seconds = time.perf_counter() - start
+        if of == "default":
+            home.mkdir(parents=True, exist_ok=True)
+            for name in STAGE_1_FILES:
+                shutil.copy(Path(checkpoints) / name, home)
+            model.save(home / "run", overwrite=True)
+    return replace(generated(model, labels, seed), fit_seconds=seconds)
+
+
+def main() -> None:
+    """Run what is missing, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the .h5ad files")
+    parser.add_argument("--sets", nargs="+", default=["pbmc3k"], choices=DATA_SETS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    groups = {"default": {"default": {}}, "stage 2": STAGE_2, "sampling": SAMPLING, "stage 1": STAGE_1}
+    for seed in arguments.seeds:
+        for data in arguments.sets:
+            for of, variants in groups.items():
+                for name, overrides in variants.items():
+                    generator = partial(run, data=data, overrides=overrides, of=of)
+                    run_once(name, generator, arguments.data / f"{data}.h5ad", seed, RESULTS / "ablation")
+    table = quality_table(RESULTS / "ablation", "Ablation")
+    write_text(RESULTS / "ablation.md", table)
+    print(table)
+
+
+if __name__ == "__main__":
+    main()

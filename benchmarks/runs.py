@@ -1,0 +1,34 @@
+"""One run of a benchmark: fit, generate, evaluate, leave a JSON that later calls do not repeat."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from generators import Generator
+from splits import LABEL, load_split
+
+from latdiff_core.data.files import write_text
+from latdiff_core.evaluation import evaluate
+
+RESULTS = Path(__file__).parent / "results"
+SPLITS = 5
+
+
+def run_once(name: str, generator: Generator, data: Path, seed: int, folder: Path) -> None:
+    """Write ``folder/DATA-NAME-SEED.json`` with config, times, parameters and every score, unless it is there."""
+    path = folder / f"{data.stem}-{name}-{seed}.json"
+    if path.exists():
+        return
+    print(f"{data.stem} {name} seed {seed}", flush=True)
+    train, test = load_split(data)
+    generated = generator(train, test.obs[LABEL], seed)
+    found = evaluate(test, generated.cells, train, [LABEL], seed=seed, splits=SPLITS)
+    document = {
+        "generator": name, "data": data.stem, "seed": seed, "threads": torch.get_num_threads(),
+        "fit_seconds": round(generated.fit_seconds, 1), "generate_seconds": round(generated.generate_seconds, 1),
+        "parameters": generated.parameters, "metrics": generated.metrics, "torch": torch.__version__,
+        "config": generated.cells.uns.get("latdiff", {}).get("config"), "evaluation": json.loads(found.to_json()),
+    }  # fmt: skip
+    write_text(path, json.dumps(document, indent=1) + "\n")
