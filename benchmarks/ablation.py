@@ -2,7 +2,8 @@
 
 The default recipe with one thing changed at a time, fitted, generated and evaluated as in `quality.py`, and as
 resumable. Variants of stage 2 take over stage 1 of the default of the same seed, and variants of sampling the whole
-model: it is kept in `benchmarks/results/models`. The table is written to `benchmarks/results/ablation.md`.
+model: it is kept in `benchmarks/results/models`. All results become
+`benchmarks/results/ablation.csv` and, as a table, `book/ablation.md`.
 """
 
 from __future__ import annotations
@@ -21,12 +22,11 @@ import anndata
 import pandas as pd
 import torch
 from generators import Generated, generated
-from quality_table import quality_table
+from quality_table import write_tables
 from runs import RESULTS, run_once
 from splits import DATA_SETS
 
 from latdiff_core import LatentDiffusion
-from latdiff_core.data.files import write_text
 
 STAGE_1: Mapping[str, dict[str, Any]] = {
     "latent 16": {"autoencoder.latent_dim": 16},
@@ -46,7 +46,7 @@ STAGE_2: Mapping[str, dict[str, Any]] = {
     "cosine schedule, v": {"diffusion.schedule": {"kind": "cosine"}, "diffusion.prediction": "v"},
     "EDM schedule, v": {"diffusion.schedule": {"kind": "edm"}, "diffusion.prediction": "v"},
     "U-Net": {"diffusion.denoiser": {"kind": "unet", "widths": [128, 64]}},
-    "residual MLP": {"diffusion.denoiser": {"kind": "resnet_mlp", "width": 256, "depth": 3}},
+    "DiT": {"diffusion.denoiser": {"kind": "dit", "width": 128, "depth": 3, "token_dim": 11}},
 }
 SAMPLING: Mapping[str, dict[str, Any]] = {
     "10 Heun steps": {"diffusion.sampler.steps": 10},
@@ -99,9 +99,7 @@ def main() -> None:
                 for name, overrides in variants.items():
                     generator = partial(run, data=data, overrides=overrides, of=of)
                     run_once(name, generator, arguments.data / f"{data}.h5ad", seed, RESULTS / "ablation")
-    table = quality_table(RESULTS / "ablation", "Ablation")
-    write_text(RESULTS / "ablation.md", table)
-    print(table)
+    write_tables("ablation", "Ablation")
 
 
 if __name__ == "__main__":

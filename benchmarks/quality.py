@@ -3,7 +3,8 @@
 Every generator on every data set with every seed: fit on 70 % of the cells, one cell generated per held-out label, both
 evaluated by `latdiff_core.evaluation`. Each run leaves a JSON in `benchmarks/results/quality`; what is there already is
 not repeated, so the command can be stopped at any time and called again, and several processes with different
-`--generators` or `--sets` may share the folder. The table of all results is written to `benchmarks/results/quality.md`.
+`--generators` or `--sets` may share the folder. All results become
+`benchmarks/results/quality.csv` and, as a table, `book/quality.md`.
 """
 
 from __future__ import annotations
@@ -13,11 +14,9 @@ from pathlib import Path
 
 import torch
 from generators import GENERATORS
-from quality_table import quality_table
+from quality_table import write_tables
 from runs import RESULTS, run_once
 from splits import DATA_SETS
-
-from latdiff_core.data.files import write_text
 
 
 def main() -> None:
@@ -35,9 +34,7 @@ def main() -> None:
             for name in arguments.sets:
                 data = arguments.data / f"{name}.h5ad"
                 run_once(generator, GENERATORS[generator], data, seed, RESULTS / "quality")
-    table = quality_table(RESULTS / "quality", "Quality")
-    write_text(RESULTS / "quality.md", table)
-    print(table)
+    write_tables("quality", "Quality")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from runs import BOOK, RESULTS
+
+from latdiff_core.data.files import write_text
 
 BASELINES = ("mean profile", "gene by gene", "training cells")
 COLUMNS = ("W2 / floor", "MMD² - floor", "AUC genes", "AUC PCs", "labels / real", "nearest training")
@@ -23,26 +25,33 @@ OTHERS = {
 SCORES = ("w2", "mmd2", "auc_genes", "auc_pcs", "label_accuracy", "nearest_training")
 
 
-def figures(scores: dict[str, Any], side: str) -> list[float]:
-    """The columns of one row, of generated cells, of a baseline, or of real ones."""
-    w2, mmd2, genes, pcs, labels, nearest = (_float(scores[key][side]) for key in SCORES)
-    floor = {key: _float(scores[key]["real"]) for key in SCORES}
-    return [w2 / floor["w2"], mmd2 - floor["mmd2"], genes, pcs, labels / floor["label_accuracy"], nearest]
+def write_tables(name: str, title: str) -> None:
+    """``results/NAME.csv``, a row per run and side, and ``book/NAME.md``, a section per data set; print the latter."""
+    runs = [json.loads(path.read_text()) for path in sorted((RESULTS / name).glob("*.json"))]
+    rows = _rows(runs)
+    write_text(RESULTS / f"{name}.csv", rows.to_csv(index=False, float_format="%.6g"))
+    page = _page(rows, runs, title)
+    write_text(BOOK / f"{name}.md", page)
+    print(page)
 
 
-def quality_table(folder: Path, title: str) -> str:
-    """Markdown: a section per data set, a row per generator, mean over the seeds and, in brackets, their range."""
-    runs = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    parts = [f"# {title}\n", _HOW]
-    for name in dict.fromkeys(run["data"] for run in runs):
-        here = [run for run in runs if run["data"] == name]
-        sizes = here[0]["evaluation"]["settings"]
-        parts.append(
-            f"## {name}\n\n{sizes['training_cells']:,} training and {sizes['held_out_cells']:,} held-out cells, "
-            f"{sizes['genes']:,} genes; {sizes['cells_per_side']} cells per side.\n"
-        )
-        parts.append(_section(here, PBMC3K if name == "pbmc3k" else OTHERS))
-    return "\n".join(parts) + "\n"
+def _rows(runs: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row per run for the generator, and one for each baseline and for real cells."""
+    out = []
+    for run in runs:
+        scores = run["evaluation"]["scores"]
+        floor = {key: _float(scores[key]["real"]) for key in SCORES}
+        sides = {"generated": run["generator"], **{side: side for side in (*BASELINES, "real")}}
+        for side, generator in sides.items():
+            w2, mmd2, genes, pcs, labels, nearest = (_float(scores[key][side]) for key in SCORES)
+            ratios = (w2 / floor["w2"], mmd2 - floor["mmd2"], genes, pcs, labels / floor["label_accuracy"], nearest)
+            cost = {key: run[key] for key in ("fit_seconds", "generate_seconds", "parameters", "threads")}
+            out.append(
+                {"data": run["data"], "generator": generator, "side": side, "seed": run["seed"]}
+                | dict(zip(COLUMNS, ratios, strict=True))
+                | (cost if side == "generated" else {})
+            )
+    return pd.DataFrame(out)
 
 
 _HOW = """Each generator is fitted to 70 % of the cells and makes one cell per
@@ -52,24 +61,31 @@ one CPU thread beside another busy process.
 """
 
 
-def _section(runs: list[dict[str, Any]], targets: dict[str, tuple[float, float]]) -> str:
-    rows: dict[str, list[list[float]]] = {}
-    cost: dict[str, list[tuple[float, float, int]]] = {}
-    for run in runs:
-        scores = run["evaluation"]["scores"]
-        rows.setdefault(run["generator"], []).append(figures(scores, "generated"))
-        cost.setdefault(run["generator"], []).append((run["fit_seconds"], run["generate_seconds"], run["parameters"]))
-        for side in (*BASELINES, "real"):
-            rows.setdefault(f"*{side}*", []).append(figures(scores, side))
-    order = ["default", *sorted(name for name in cost if name != "default"), *(f"*{b}*" for b in (*BASELINES, "real"))]
-    order = [name for name in order if name in rows]
+def _page(rows: pd.DataFrame, runs: list[dict[str, Any]], title: str) -> str:
+    parts = [f"# {title}\n", _HOW]
+    for data, here in rows.groupby("data", sort=False):
+        sizes = next(run["evaluation"]["settings"] for run in runs if run["data"] == data)
+        parts.append(
+            f"## {data}\n\n{sizes['training_cells']:,} training and {sizes['held_out_cells']:,} held-out cells, "
+            f"{sizes['genes']:,} genes; {sizes['cells_per_side']} cells per side.\n"
+        )
+        parts.append(_section(here, PBMC3K if data == "pbmc3k" else OTHERS))
+    return "\n".join(parts)
+
+
+def _section(rows: pd.DataFrame, targets: dict[str, tuple[float, float]]) -> str:
+    made = rows[rows["side"] == "generated"]
+    order = ["default", *(name for name in dict.fromkeys(made["generator"]) if name != "default"), *BASELINES, "real"]
     lines = [f"| | {' | '.join(COLUMNS)} | fit s | parameters | seeds |", "|---" * (len(COLUMNS) + 4) + "|"]
     for name in order:
-        values = pd.DataFrame(rows[name], columns=list(COLUMNS))
-        cells = [_cell(values[c], targets.get(c) if name == "default" else None, name in cost) for c in COLUMNS]
-        spent = np.median([c[0] for c in cost[name]]) if name in cost else None
-        more = [f"{spent:.0f}", f"{cost[name][0][2] / 1e6:.1f} M", str(len(cost[name]))] if name in cost else [""] * 3
-        lines.append(f"| {name} | {' | '.join([*cells, *more])} |")
+        values = rows[rows["generator"] == name]
+        if values.empty:
+            continue
+        own = values["side"].iloc[0] == "generated"
+        cells = [_cell(values[c], targets.get(c) if name == "default" else None, own) for c in COLUMNS]
+        fit, size = values["fit_seconds"].median(), values["parameters"].iloc[0] / 1e6
+        more = ["" if np.isnan(fit) else f"{fit:.0f}", f"{size:.1f} M", str(len(values))] if own else [""] * 3
+        lines.append(f"| {name if own else f'*{name}*'} | {' | '.join([*cells, *more])} |")
     return "\n".join(lines) + "\n"
 
 

@@ -26,8 +26,11 @@ from latdiff_core.registry import installed
 
 RECIPES = list(installed().recipes)
 PROBLEMS = [
-    ({"diffusion.denoiser.heads": "many"}, "diffusion -> denoiser -> heads: Input should be a valid integer"),
-    ({"diffusion.denoiser.heads": 3}, r"diffusion -> denoiser: heads \(3\) must divide width"),
+    (
+        {"diffusion.denoiser": {"kind": "dit", "heads": "many"}},
+        "diffusion -> denoiser -> heads: Input should be a valid integer",
+    ),
+    ({"diffusion.denoiser": {"kind": "dit", "heads": 3}}, r"diffusion -> denoiser: heads \(3\) must divide width"),
     ({"diffusion.denoiser.widht": 64}, "diffusion -> denoiser -> widht: there is no such field; did you mean 'width'"),
     ({"diffusion.denoiser": "dot"}, "diffusion -> denoiser: no denoiser is called 'dot'; did you mean 'dit'"),
     ({"diffusion.denoiser": {"width": 64}}, "diffusion -> denoiser: give a kind .*known: .*dit"),
@@ -54,7 +57,7 @@ def test_a_problem_is_reported_at_its_exact_path(overrides, message):
 
 
 def test_all_problems_are_reported_at_once():
-    overrides = {"diffusion.denoiser.heads": "many", "autoencoder.encoder": "mlpp", "training.epoch": 3}
+    overrides = {"diffusion.denoiser.width": "many", "autoencoder.encoder": "mlpp", "training.epoch": 3}
     with pytest.raises(ConfigError) as caught:
         recipe_config("default", overrides=overrides)
     assert len(str(caught.value).splitlines()) == 1 + len(overrides)

@@ -29,7 +29,7 @@ def _run(code: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def plugin() -> ModuleType:
-    return _run(_blocks("python")[1])
+    return _run(_blocks("python")[2])
 
 
 def test_the_python_example_runs(tiny_data, tiny_overrides, tmp_path, monkeypatch):
@@ -44,6 +44,9 @@ def test_the_python_example_runs(tiny_data, tiny_overrides, tmp_path, monkeypatc
     assert module.cells.n_obs == data.n_obs
     assert module.latent.shape == (data.n_obs, 4)
     assert module.model.generate(2).n_obs == 2
+    monkeypatch.setattr("latdiff_core.evaluation.figures._umap", lambda points, seed: points[:, :2])
+    exec(compile(_blocks("python")[1], "README.md", "exec"), {**vars(module), "held_out": data})
+    assert (tmp_path / "report.html").is_file()
 
 
 def test_the_config_is_valid():

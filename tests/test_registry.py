@@ -152,7 +152,7 @@ def test_another_registry_holds_only_inside_its_block():
     with pytest.raises(RuntimeError, match="left early"):
         interrupted_use()
     assert current_registry() is installed()
-    assert recipe_config("default").autoencoder.encoder.kind == "mlp"
+    assert recipe_config("default").autoencoder.latent_dim == 32
 
 
 def test_every_installed_plugin_loads():

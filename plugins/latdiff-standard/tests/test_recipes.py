@@ -76,5 +76,5 @@ def test_no_recipe_exaggerates_its_conditions(name):
 
 
 def test_a_wrong_size_in_a_recipe_is_reported_with_its_path():
-    with pytest.raises(ConfigError, match=r"diffusion -> denoiser.*heads \(3\) must divide width \(128\)"):
-        recipe_config("default", overrides={"diffusion.denoiser.heads": 3})
+    with pytest.raises(ConfigError, match=r"diffusion -> denoiser.*heads \(3\) must divide width \(512\)"):
+        recipe_config("foundations", overrides={"diffusion.denoiser.heads": 3})
