@@ -124,13 +124,18 @@ def test_evaluate_prints_and_writes_what_it_found(latdiff, data_file, tmp_path, 
     arguments = ("evaluate", data_file, data_file, "--reference", data_file, "--condition", "cell_type", "--splits", 2)
     code, text, _ = latdiff(*arguments, "--report", page, "--json", document)
     assert code == 0
-    for words in ("2-Wasserstein distance", "gene-gene correlations", "gene", "like real", str(page)):
+    for words in ("2-Wasserstein distance", "gene-gene correlations", "trivial", "which is", str(page)):
         assert words in text
     assert "<html" in page.read_text()
     assert "label_accuracy" in json.loads(document.read_text())["scores"]
-    code, _, err = latdiff(*arguments, "--report", page)
-    assert code == 1
-    assert "--overwrite" in err
+    for wrong, message in (
+        (("--report", page), "--overwrite"),
+        (("--report", tmp_path, "--overwrite"), "is a folder"),
+        (("--report", document, "--json", document, "--overwrite"), "give each its own file"),
+    ):
+        code, _, err = latdiff(*arguments, *wrong)
+        assert code == 1
+        assert message in err
 
 
 def test_what_is_installed_is_listed(latdiff):
@@ -155,10 +160,10 @@ def test_check_shows_every_problem_with_its_path(latdiff, tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(latdiff("recipes", "default")[1])
     code, _, err = latdiff(
-        "check", path, "--set", "diffusion.denoiser.heds=3", "--set", "autoencoder.encoder.kind=mlpp"
+        "check", path, "--set", "diffusion.denoiser.widht=3", "--set", "autoencoder.encoder.kind=mlpp"
     )
     assert code == 1
-    assert "diffusion -> denoiser -> heds: there is no such field; did you mean 'heads'?" in err
+    assert "diffusion -> denoiser -> widht: there is no such field; did you mean 'width'?" in err
     assert "autoencoder -> encoder: no encoder is called 'mlpp'; did you mean 'mlp'?" in err
     code, _, err = latdiff("check", path, "--set", "diffusion.prediction=epsilon")
     assert code == 1

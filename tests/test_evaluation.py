@@ -46,7 +46,8 @@ def quick(monkeypatch):
 def test_a_perfect_generator_is_like_real(perfect):
     table = perfect.table
     assert set(table.index) == set(SCORES)
-    assert (table["standing"] == "like real").mean() > 0.9, table["standing"].to_dict()
+    assert table["standing"].isin(["like real", "cannot tell"]).mean() > 0.9, table["standing"].to_dict()
+    assert (table["standing"] == "like real").sum() > 10
     assert table.loc["w2", "generated"] == pytest.approx(table.loc["w2", "real"], rel=0.06)
     assert abs(table.loc["mmd2", "generated"]) < 0.01
     assert perfect.settings["cells_per_side"] == 100
@@ -65,8 +66,25 @@ def test_a_trivial_generator_is_called_so(halves, quick):
     counts = sparse.csr_matrix(np.random.default_rng(1).poisson(rates, (200, len(rates))).astype(np.float32))
     fake = anndata.AnnData(counts, obs=held_out.obs[["cell_type"]], var=held_out.var[[]])
     standing = evaluate(held_out, fake, train, ["cell_type"], splits=3).table["standing"]
-    assert standing["gene_variance"] == standing["label_accuracy"] == "no better than trivial"
+    assert standing["gene_variance"] == standing["label_accuracy"] == "trivial"
     assert (standing == "like real").sum() < 0.4 * len(standing)
+
+
+def test_a_copier_is_trivial_in_copying_and_nowhere_like_a_poisson(halves, quick):
+    train, held_out, _ = halves
+    rows = np.random.default_rng(0).permutation(300)[:200]
+    copies = train[rows].copy()
+    standing = evaluate(held_out, copies, train, ["cell_type"], splits=3).table["standing"]
+    assert standing["nearest_training"] == standing["near_copies"] == "trivial"
+
+
+def test_where_chance_reaches_a_trivial_generator_nothing_is_called_real(halves, quick):
+    train, held_out, further = halves
+    few = evaluate(held_out[:20], further[:20], train, splits=4).table
+    blind = few[few["standing"] == "cannot tell"]
+    assert len(blind) > 0
+    assert (blind["trivial"] <= blind["reach"]).all()
+    assert (blind["distance"] <= blind["reach"]).all()
 
 
 def test_conditions_with_enough_cells_have_their_own_rows(perfect, halves):
@@ -122,6 +140,9 @@ def test_effects_are_against_the_control_when_there_is_one(halves, quick):
         evaluate(held_out, further, train, ["treated"], control={"treated": "maybe"})
     with pytest.raises(DataError, match="which is not compared"):
         evaluate(held_out, further, train, ["cell_type"], control={"treated": "no"})
+    train.obs["treated"] = np.where(train.obs["cell_type"] == "Dendritic", "no", "yes")
+    with pytest.raises(DataError, match="no other condition of the training cells differs"):
+        evaluate(held_out, further, train, ["cell_type", "treated"], control={"treated": "no"})
 
 
 def test_log_normalised_cells_are_compared_by_what_they_have(halves, quick, tmp_path):
@@ -137,6 +158,47 @@ def test_log_normalised_cells_are_compared_by_what_they_have(halves, quick, tmp_
     fake.uns["latdiff"]["expression"] = "mean counts"
     with pytest.raises(DataError, match="mean counts, which are no cells"):
         evaluate(held_out, fake, train)
+
+
+def test_what_stands_in_the_way_is_said(halves, quick):
+    train, held_out, further = halves
+    b_cells = further[further.obs["cell_type"].isin(["CD19+ B", "Dendritic"])].copy()
+    notes = evaluate(held_out, b_cells, train, ["cell_type"], splits=2).settings["notes"]
+    assert any("different proportions" in note for note in notes)
+    assert any(note.startswith("No generated cells of CD14+ Monocyte") for note in notes)
+    leaked = evaluate(anndata.concat([held_out, train[:7]]), further, train, splits=2).settings["notes"]
+    assert leaked == [
+        "7 of the 207 held-out cells are among the training cells, count for count: they are not held out, the floor "
+        "is too low, and copying cannot be seen."
+    ]
+
+
+def test_labels_are_compared_by_what_they_say(halves, quick):
+    """Whole numbers are the same label as integers, floats and text; sets that share none are refused."""
+    cells = [c.copy() for c in halves]
+    for c, kind in zip(cells, (int, float, str), strict=True):
+        c.obs["cluster"] = c.obs["cell_type"].cat.codes.astype(int).astype(kind)
+    train, held_out, further = cells
+    found = evaluate(held_out, further, train, "cluster", splits=2)
+    assert found.table.loc["label_accuracy", "generated"] > 0.5
+    further.obs["cluster"] = "other"
+    with pytest.raises(DataError, match="generated and held-out cells have no condition in common: other, and 0"):
+        evaluate(held_out, further, train, "cluster")
+    train.obs["cluster"] += 0.5 if train.obs["cluster"].dtype.kind == "f" else 0
+    held_out.obs["cluster"] = np.linspace(0, 1, held_out.n_obs)
+    with pytest.raises(DataError, match="held-out cells: 'cluster' holds numbers that are no categories"):
+        evaluate(held_out, further, train, "cluster")
+    held_out.obs["cluster"] = pd.Categorical([None] + ["a"] * (held_out.n_obs - 1))
+    with pytest.raises(DataError, match="held-out cells: 1 cells have no value of 'cluster'"):
+        evaluate(held_out, further, train, "cluster")
+
+
+def test_a_missing_condition_has_no_effect_instead_of_being_left_out(halves, quick):
+    train, held_out, further = halves
+    whole = evaluate(held_out, further, train, ["cell_type"], splits=2).table
+    lacking = further[further.obs["cell_type"] != "Dendritic"].copy()
+    part = evaluate(held_out, lacking, train, ["cell_type"], splits=2).table
+    assert part.loc["effect_correlation", "generated"] < whole.loc["effect_correlation", "generated"] - 0.05
 
 
 def test_large_sets_are_subsampled_and_it_is_said(halves, quick, monkeypatch):
@@ -158,8 +220,12 @@ def test_other_genes_few_cells_and_unknown_columns_are_refused(halves):
         evaluate(held_out, further[:, 1:], train)
     with pytest.raises(DataError, match="too few"):
         evaluate(held_out[:10], further, train)
-    with pytest.raises(DataError, match="obs and obsm have no 'cell_typ'; did you mean 'cell_type'"):
+    with pytest.raises(DataError, match="held-out cells: obs and obsm have no 'cell_typ'; did you mean 'cell_type'"):
         evaluate(held_out, further, train, ["cell_typ"])
+    with pytest.raises(DataError, match="training cells do not differ"), pytest.warns(UserWarning, match="not unique"):
+        evaluate(held_out, further, train[[0, 0, 0]].copy(), splits=2)
+    with pytest.raises(DataError, match="at least 2"):
+        evaluate(held_out, further, train, splits=1)
 
 
 def test_json_holds_every_score(perfect, tmp_path):
@@ -185,9 +251,10 @@ def test_the_report_is_one_page_that_needs_no_network(perfect, tmp_path, quick):
 
 
 def test_the_report_escapes_names(halves, quick, tmp_path):
+    """Neither HTML nor matplotlib's formulas are read out of a gene's name."""
     train, held_out, further = (cells.copy() for cells in halves)
     for cells in (train, held_out, further):
-        cells.var_names = [f"<b>{name}" for name in cells.var_names]
+        cells.var_names = [rf"<b>{name} $\x$" for name in cells.var_names]
     write_report(evaluate(held_out, further, train, splits=2), tmp_path / "report.html")
     assert "<b>" not in (tmp_path / "report.html").read_text()
 

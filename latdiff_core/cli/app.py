@@ -140,29 +140,35 @@ def evaluate(
     ] = None,
     layer: Annotated[str | None, typer.Option(help="Layer with the raw counts of the real cells.")] = None,
     splits: Annotated[int, typer.Option(min=2, help="How often held-out cells are split in two.")] = 10,
-    seed: Annotated[int, typer.Option(help="The same seed compares the same random halves.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed compares the same random halves.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Compare generated with held-out cells, each figure beside what real cells and trivial generators score."""
     from latdiff_core.cli.asking import settings
     from latdiff_core.cli.output import print_evaluation
     from latdiff_core.data import read_anndata, refuse_existing
+    from latdiff_core.data.files import refuse_folder
+    from latdiff_core.errors import DataError
     from latdiff_core.evaluation import evaluate as run
     from latdiff_core.evaluation import write_report
 
-    for path in filter(None, (report, json)):
+    files = [path for path in (report, json) if path is not None]
+    for path in files:
+        refuse_folder(path)
         refuse_existing(path, overwrite)
+    if len(set(files)) < len(files):
+        raise DataError(f"--report and --json both name {report}; give each its own file")
     held_out, generated, train = (read_anndata(path) for path in (real, synthetic, reference))
     found = run(
         held_out, generated, train, condition, control=settings(control or [], "--control"), layer=layer, seed=seed,
         splits=splits, progress=True,
     )  # fmt: skip
+    print_evaluation(found)
     if json is not None:
         found.save(json)
     if report is not None:
         write_report(found, report)
-    print_evaluation(found)
-    for path in filter(None, (report, json)):
+    for path in files:
         typer.echo(f"written to {path}")
 
 

@@ -10,34 +10,33 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from latdiff_core.evaluation.baselines import BASELINES
 from latdiff_core.evaluation.report import format_number
-from latdiff_core.evaluation.result import GENERATED, REAL, SCORES
+from latdiff_core.evaluation.result import GENERATED, JUDGES, REAL, SCORES
 
 if TYPE_CHECKING:
     from latdiff_core.evaluation import Evaluation
     from latdiff_core.registry import PluginReport
 
-COLORS = {"like real": "green", "between": "yellow", "no better than trivial": "red", "unknown": "dim"}
+COLORS = {"like real": "green", "between": "yellow", "trivial": "red", "cannot tell": "dim", "unknown": "dim"}
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
-    """Print every score of generated cells beside its floor and the trivial baselines, coloured by how it stands."""
+    """Print every score of generated cells beside its floor, the nearest trivial generator, and how it stands."""
     n = evaluation.settings["cells_per_side"]
     title = f"{n:,} generated cells against {n:,} held-out cells; aim at what real cells score"
     view = Table(title=title, box=SIMPLE, pad_edge=False)
-    columns = (GENERATED, REAL, *BASELINES)
     view.add_column("score", no_wrap=True)
-    for name in columns:
-        view.add_column(name, justify="right", no_wrap=name in (GENERATED, REAL))
+    for name in (GENERATED, REAL, "trivial"):
+        view.add_column(name, justify="right", no_wrap=True)
+    view.add_column("which is", no_wrap=True)
     for key, row in evaluation.table.iterrows():
-        first, *others = (format_number(row[name]) for name in columns)
-        view.add_row(SCORES[str(key)].name, Text(first, COLORS[row["standing"]]), *others)
+        trivial = min((row[name] for name in JUDGES[str(key)]), key=lambda value: abs(value - row[REAL]))
+        figures = map(format_number, (row[GENERATED], row[REAL], trivial))
+        view.add_row(SCORES[str(key)].name, *figures, Text(row["standing"], COLORS[row["standing"]]))
     console = Console()
     console.print(view)
-    console.print("green: like real   yellow: between   red: no nearer to real than a trivial generator", style="dim")
     for note in evaluation.settings["notes"]:
-        console.print(note)
+        console.print(note, style="yellow")
 
 
 def print_plugins(plugins: Sequence[PluginReport]) -> None:

@@ -3,7 +3,14 @@
 from latdiff_core.data.demo import demo_data
 from latdiff_core.data.files import check_output, read_anndata, refuse_existing, write_anndata
 from latdiff_core.data.observations import annotation_table, decode_obs, decode_obsm, encode_obs, unknown_values
-from latdiff_core.data.raw_counts import aligned_counts, aligned_values, counts_per_10k, gene_statistics, raw_counts
+from latdiff_core.data.raw_counts import (
+    aligned_counts,
+    aligned_values,
+    counts_per_10k,
+    gene_statistics,
+    principal_components,
+    raw_counts,
+)
 from latdiff_core.data.request import TrainingCells, requested_conditions, requested_library
 from latdiff_core.data.schema_building import build_schema
 from latdiff_core.data.split import stratified_split
@@ -21,6 +28,7 @@ __all__ = [
     "demo_data",
     "encode_obs",
     "gene_statistics",
+    "principal_components",
     "raw_counts",
     "read_anndata",
     "refuse_existing",

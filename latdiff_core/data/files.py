@@ -57,7 +57,8 @@ def write_anndata(adata: AnnData, path: str | Path, overwrite: bool = False) -> 
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 under a temporary name beside ``path`` and rename, replacing what is there."""
+    """Write UTF-8 under a temporary name beside ``path`` and rename, replacing a file that is there, but no folder."""
+    refuse_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -88,6 +89,12 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
         raise OutputExistsError(f"{path} cannot be made, because {folder} is a file; choose another name")
+
+
+def refuse_folder(path: Path) -> None:
+    """Raise OutputExistsError where a file is to be written and a folder stands."""
+    if path.is_dir():
+        raise OutputExistsError(f"{path} is a folder; give the name of a file")
 
 
 def replace(temporary: Path, path: Path) -> None:

@@ -158,6 +158,7 @@ def gene_statistics(counts: sparse.csr_matrix) -> GeneStatistics:
     return GeneStatistics(
         fraction=torch.as_tensor(fraction, dtype=torch.float32),
         theta=torch.as_tensor(theta.clip(*THETA_RANGE), dtype=torch.float32),
+        log_library=float(np.log(np.maximum(library, 1)).mean()),
         components=principal_components(counts, COMPONENTS),
     )
 

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from latdiff_core.evaluation.space import ExpressionSpace
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 VARIABLE_GENES = 1000
-SEPARATOR = " | "
 
 
 @dataclass(frozen=True)
@@ -118,11 +114,3 @@ def gene_moments(values: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of each gene, (genes,) each."""
     mean = np.asarray(values.mean(0), dtype=np.float64).ravel()
     return mean, np.asarray(values.multiply(values).mean(0), dtype=np.float64).ravel() - mean**2
-
-
-def joined_labels(table: pd.DataFrame) -> np.ndarray:
-    """One label per row: the values of all columns, joined; the same for all rows of a table without columns."""
-    if table.shape[1] == 0:
-        return np.full(len(table), "all cells")
-    columns = [table[key].astype(str).to_numpy(dtype=str) for key in table]
-    return np.array([SEPARATOR.join(row) for row in zip(*columns, strict=True)])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from latdiff_core.data import read_anndata
+from latdiff_core.errors import DataError
 from latdiff_core.evaluation.baselines import baseline_counts
 from latdiff_core.evaluation.cells import CellSet, Reference
 from latdiff_core.evaluation.metrics import METRICS, mmd2, wasserstein2
@@ -26,10 +29,10 @@ FEWEST_OF_CONDITION = 10
 
 
 def evaluate(
-    real: AnnData,
-    synthetic: AnnData,
-    reference: AnnData,
-    conditions: Sequence[str] | None = None,
+    real: AnnData | str | Path,
+    synthetic: AnnData | str | Path,
+    reference: AnnData | str | Path,
+    conditions: Sequence[str] | str | None = None,
     *,
     control: Mapping[str, str] | None = None,
     layer: str | None = None,
@@ -51,9 +54,9 @@ def evaluate(
     Parameters
     ----------
     real
-        Held-out cells with raw counts, at least 20; above 4,000 a random 4,000 are taken.
+        Held-out cells with raw counts, at least 20, in memory or in a file; above 4,000 a random 4,000 are taken.
     synthetic
-        Generated cells, at least 10; above 4,000 a random 4,000 are taken.
+        Generated cells, at least 20; above 4,000 a random 4,000 are taken.
     reference
         The training cells; above 20,000 a random 20,000 are taken.
     conditions
@@ -71,6 +74,9 @@ def evaluate(
     DataError
         If genes differ, a column is missing, or there are too few cells.
     """
+    if splits < 2:
+        raise DataError(f"{splits} splits tell nothing of chance; give at least 2")
+    real, synthetic, reference = (read_anndata(cells) for cells in (real, synthetic, reference))
     cells = prepare(real, synthetic, reference, conditions, control, layer, seed)
     rng = np.random.default_rng(seed)
     baselines = _baselines(cells, seed)

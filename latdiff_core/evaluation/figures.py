@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from latdiff_core.evaluation.prepare import Prepared
-from latdiff_core.evaluation.result import GENERATED, REAL, SCORES, TRIVIAL, Evaluation
+from latdiff_core.evaluation.result import GENERATED, REAL, SCORES, Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 COLORS = {REAL: "#4d4d4d", GENERATED: "#d1495b"}
 DPI = 110
 MOST_SHOWN = 1.5
+MOST_LABELS = 20
+"""In a legend; beyond it colours repeat, and tell nothing."""
 
 
 def overview_figure(evaluation: Evaluation) -> Figure:
@@ -36,14 +38,18 @@ def overview_figure(evaluation: Evaluation) -> Figure:
 def score_figure(evaluation: Evaluation) -> Figure:
     """Every score on one scale: 0 is what real cells score, 1 the nearest trivial generator."""
     table = evaluation.table[evaluation.table["standing"] != "unknown"]
-    trivial = np.nanmin([(table[name] - table[REAL]).abs() for name in TRIVIAL], axis=0)
-    scale = np.maximum(trivial, np.finfo(float).tiny)
+    scale = table["trivial"].clip(lower=np.finfo(float).tiny)
     figure = _figure(9, 0.28 * len(table) + 1.1)
     axis = figure.subplots()
     rows = np.arange(len(table))[::-1]
     axis.barh(rows, np.minimum(table["reach"] / scale, MOST_SHOWN), color="#e3e3e3", label="as far as chance reaches")
-    distance = (table[GENERATED] - table[REAL]).abs() / scale
-    axis.scatter(np.minimum(distance, MOST_SHOWN), rows, color=COLORS[GENERATED], zorder=3, label="generated cells")
+    axis.scatter(
+        np.minimum(table["distance"] / scale, MOST_SHOWN),
+        rows,
+        color=COLORS[GENERATED],
+        zorder=3,
+        label="generated cells",
+    )
     axis.axvline(1, color="black", lw=0.8, ls=":", label="nearest trivial generator")
     axis.set(
         yticks=rows, yticklabels=[SCORES[key].name for key in table.index], xlim=(-0.04, MOST_SHOWN + 0.04),
@@ -65,7 +71,7 @@ def condition_figure(evaluation: Evaluation) -> Figure | None:
     distances.barh(rows, table["w2"] / table["w2_real"], 0.6, color=COLORS[GENERATED])
     distances.axvline(1, color=COLORS[REAL], lw=1.2, ls="--", label="real cells")
     distances.set(title="2-Wasserstein distance over its floor", yticks=rows)
-    distances.set_yticklabels([f"{name} ({n})" for name, n in table["cells"].items()])
+    distances.set_yticklabels([_text(f"{name} ({n})") for name, n in table["cells"].items()])
     for offset, (side, suffix) in zip((0.2, -0.2), ((REAL, "_real"), (GENERATED, "")), strict=True):
         accuracies.barh(rows + offset, table[f"label_accuracy{suffix}"], 0.38, color=COLORS[side], label=side)
     accuracies.set(title="Label accuracy", xlim=(0, 1.02))
@@ -84,7 +90,7 @@ def gene_figure(evaluation: Evaluation, genes: int = 6) -> Figure:
         edges = np.linspace(min(0.0, *map(np.min, values)), max(1.0, *map(np.max, values)), 30)
         for side, x in zip((REAL, GENERATED), values, strict=True):
             axis.hist(x, edges, weights=np.full(len(x), 1 / len(x)), color=COLORS[side], alpha=0.55, label=side)
-        axis.set(title=name, xlabel="log1p counts per 10,000", ylabel="share of cells", yscale="log")
+        axis.set(title=_text(name), xlabel="log1p counts per 10,000", ylabel="share of cells", yscale="log")
         _finish(axis)
     return figure
 
@@ -110,18 +116,21 @@ def _draw_embedding(axes: Any, points: list[np.ndarray], cells: Prepared) -> Non
 
     labels = (cells.real.labels, cells.synthetic.labels)
     names = sorted(set(np.concatenate(labels)))
-    palette = colormaps["tab10" if len(names) <= 10 else "tab20"]
+    palette, handles = colormaps["tab10" if len(names) <= 10 else "tab20"], []
     everything = np.concatenate(points)
     titles = (f"{len(points[0]):,} held-out real cells", f"{len(points[1]):,} generated cells")
     for axis, xy, of, title in zip(axes, points, labels, titles, strict=True):
         axis.scatter(*everything.T, s=6, color="#ececec", linewidths=0)
         for i, name in enumerate(names):
-            axis.scatter(*xy[of == name].T, s=14, linewidths=0, color=palette(i % palette.N), label=name)
+            dots = axis.scatter(*xy[of == name].T, s=14, linewidths=0, color=palette(i % palette.N))
+            handles.append(dots)
         axis.set(title=title, xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
         axis.spines[["top", "right"]].set_visible(False)
-    if len(names) > 1:
-        title = ", ".join(cells.conditions)
-        axes[1].legend(title=title, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=1.8)
+    if 1 < len(names) <= MOST_LABELS:
+        axes[1].legend(
+            handles[-len(names) :], [_text(name) for name in names], title=_text(", ".join(cells.conditions)),
+            loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=1.8,
+        )  # fmt: skip
 
 
 def _draw_mean_variance(axis: Axes, cells: Prepared) -> None:
@@ -158,6 +167,11 @@ def _per_gene(cells: Prepared) -> Iterator[tuple[np.ndarray, sparse.csr_matrix, 
         matrix = members.counts if counted and members.counts is not None else members.values
         style = {"s": 10, "color": COLORS[side], "label": side, "marker": marker, "alpha": 0.5, "linewidths": 0.8}
         yield np.asarray(matrix.mean(0)).ravel(), matrix, style
+
+
+def _text(name: str) -> str:
+    """A name as matplotlib shall draw it: a dollar is a dollar, and no formula."""
+    return name.replace("$", r"\$")
 
 
 def _finish(axis: Axes, **legend: Any) -> None:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
 from scipy import sparse
 
 from latdiff_core.data import aligned_counts, aligned_values, counts_per_10k, raw_counts
-from latdiff_core.data.observations import attribute_column
-from latdiff_core.errors import DataError, known
-from latdiff_core.evaluation.cells import SEPARATOR, CellSet, Reference, joined_labels
+from latdiff_core.errors import DataError
+from latdiff_core.evaluation.cells import CellSet, Reference
+from latdiff_core.evaluation.conditions import (
+    check_labels,
+    compared_columns,
+    condition_table,
+    control_contrasts,
+    joined_labels,
+)
 from latdiff_core.evaluation.space import ExpressionSpace
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
 
 MOST_CELLS = 2000
@@ -39,9 +44,9 @@ class Prepared:
     conditions
         The columns that labels are made of.
     n
-        Cells per side of a comparison.
+        Cells per side of a comparison: half of the held-out cells or of the generated ones, whichever are fewer.
     notes
-        What was left out, for people.
+        What was left out or stands in the way, for people.
     """
 
     real: CellSet
@@ -60,7 +65,7 @@ def prepare(
     real: AnnData,
     synthetic: AnnData,
     reference: AnnData,
-    conditions: Sequence[str] | None,
+    conditions: Sequence[str] | str | None,
     control: Mapping[str, str] | None,
     layer: str | None,
     seed: int,
@@ -72,28 +77,43 @@ def prepare(
     DataError
         If genes differ, a column is missing, or there are too few cells.
     """
-    rng, notes = np.random.default_rng(seed), list[str]()
-    n = min(real.n_obs // 2, synthetic.n_obs, MOST_CELLS)
+    sets = {"held-out": real, "generated": synthetic, "training": reference}
+    n = min(real.n_obs // 2, synthetic.n_obs // 2, MOST_CELLS)
     if n < FEWEST_CELLS:
         raise DataError(
-            f"{real.n_obs} real and {synthetic.n_obs} synthetic cells are too few to compare; "
-            f"at least {2 * FEWEST_CELLS} and {FEWEST_CELLS} are needed"
+            f"{real.n_obs} held-out and {synthetic.n_obs} generated cells are too few to compare; "
+            f"at least {2 * FEWEST_CELLS} of each are needed"
         )
-    keys = _generated_for(synthetic, real, reference) if conditions is None else tuple(conditions)
-    real = _part_of(real, 2 * MOST_CELLS, "held-out", rng, notes)
-    synthetic = _part_of(synthetic, 2 * MOST_CELLS, "generated", rng, notes)
-    reference = _part_of(reference, MOST_TRAINING_CELLS, "training", rng, notes)
-    labels = [joined_labels(_columns(cells.obs, keys)) for cells in (real, synthetic, reference)]
+    keys, notes = compared_columns(conditions, sets)
+    rng, most = np.random.default_rng(seed), {"training": MOST_TRAINING_CELLS}
+    tables = {}
+    for what, cells in sets.items():
+        with _whose(what):
+            tables[what] = condition_table(cells, keys)
+        rows = np.arange(cells.n_obs)
+        if cells.n_obs > (limit := most.get(what, 2 * MOST_CELLS)):
+            notes.append(f"A random {limit:,} of the {cells.n_obs:,} {what} cells were taken.")
+            rows = np.sort(rng.choice(cells.n_obs, limit, replace=False))
+        sets[what], tables[what] = cells[rows], tables[what].iloc[rows]
+    labels = {what: joined_labels(table) for what, table in tables.items()}
     genes = tuple(map(str, reference.var_names))
-    counts = raw_counts(reference, layer)
-    space = ExpressionSpace.fit(counts, seed=seed)
-    training = _from_counts(counts, labels[2], space)
-    held_out = _from_counts(aligned_counts(real, genes, layer, whose="the reference's"), labels[0], space)
+    with _whose("training"):
+        counts = raw_counts(sets["training"], layer)
+        space = ExpressionSpace.fit(counts, seed=seed)
+    with _whose("held-out"):
+        held_out = aligned_counts(sets["held-out"], genes, layer, whose="the training cells'")
+    with _whose("generated"):
+        made = _generated(sets["generated"], genes, labels["generated"], space)
+    if made.counts is None:
+        notes.append("The generated cells hold log-normalised values, not counts: they have no library sizes.")
+    notes += [*check_labels(labels), *_seen_in_training(held_out, counts)]
+    training = _from_counts(counts, labels["training"], space)
+    contrasts = control_contrasts(tables["training"], control)
     return Prepared(
-        real=held_out,
-        synthetic=_generated(synthetic, genes, labels[1], space, notes),
-        reference=Reference(training, space, genes, _contrasts(labels[2], keys, control), seed),
-        conditions=keys,
+        real=_from_counts(held_out, labels["held-out"], space),
+        synthetic=made,
+        reference=Reference(training, space, genes, contrasts, seed),
+        conditions=tuple(keys),
         n=n,
         notes=tuple(notes),
     )
@@ -104,54 +124,41 @@ def _from_counts(counts: sparse.csr_matrix, labels: np.ndarray, space: Expressio
     return CellSet(values, counts, space.project_values(values), labels)
 
 
-def _generated(
-    cells: AnnData, genes: Sequence[str], labels: np.ndarray, space: ExpressionSpace, notes: list[str]
-) -> CellSet:
-    match dict(cells.uns.get("latdiff", {})).get("expression", "counts"):
+def _generated(cells: AnnData, genes: Sequence[str], labels: np.ndarray, space: ExpressionSpace) -> CellSet:
+    said = cells.uns.get("latdiff")
+    match said.get("expression", "counts") if isinstance(said, Mapping) else "counts":
         case "counts":
-            return _from_counts(aligned_counts(cells, genes, allow_empty=True, whose="the reference's"), labels, space)
+            counts = aligned_counts(cells, genes, allow_empty=True, whose="the training cells'")
+            return _from_counts(counts, labels, space)
         case "log_normalised":
-            notes.append("The generated cells hold log-normalised values, not counts: they have no library sizes.")
-            values = aligned_values(cells, genes, whose="the reference's")
+            values = aligned_values(cells, genes, whose="the training cells'")
             return CellSet(values, None, space.project_values(values), labels)
         case other:
-            raise DataError(
-                f"the generated cells hold {other}, which are no cells and are not compared: generate without mean"
-            )
+            raise DataError(f"they hold {other}, which are no cells and are not compared: generate without mean")
 
 
-def _generated_for(synthetic: AnnData, real: AnnData, reference: AnnData) -> tuple[str, ...]:
-    """The categorical conditions that the cells say they were generated for, as far as all sets have them."""
-    config = dict(synthetic.uns.get("latdiff", {})).get("config")
-    asked = (yaml.safe_load(config)["data"] or {}).get("conditions", ()) if config else ()
-    keys = [c["key"] for c in asked if c["kind"] == "categorical"]
-    return tuple(k for k in keys if all(k in cells.obs for cells in (synthetic, real, reference)))
+def _seen_in_training(held_out: sparse.csr_matrix, training: sparse.csr_matrix) -> list[str]:
+    """A note when held-out cells are, count for count, training cells."""
+    seen = {_content(training, i) for i in range(training.shape[0])}
+    shared = sum(_content(held_out, i) in seen for i in range(held_out.shape[0]))
+    if not shared:
+        return []
+    return [
+        f"{shared:,} of the {held_out.shape[0]:,} held-out cells are among the training cells, count for count: they "
+        "are not held out, the floor is too low, and copying cannot be seen."
+    ]
 
 
-def _columns(obs: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    for key in keys:
-        attribute_column(obs, key)
-    return obs[list(keys)]
+def _content(counts: sparse.csr_matrix, row: int) -> tuple[bytes, bytes]:
+    entries = slice(counts.indptr[row], counts.indptr[row + 1])
+    order = np.argsort(counts.indices[entries])
+    return counts.indices[entries][order].tobytes(), counts.data[entries][order].tobytes()
 
 
-def _part_of(cells: AnnData, most: int, what: str, rng: np.random.Generator, notes: list[str]) -> AnnData:
-    if cells.n_obs <= most:
-        return cells
-    notes.append(f"A random {most:,} of the {cells.n_obs:,} {what} cells were taken.")
-    return cells[np.sort(rng.choice(cells.n_obs, most, replace=False))]
-
-
-def _contrasts(labels: np.ndarray, keys: Sequence[str], control: Mapping[str, str] | None) -> dict[str, str]:
-    """For each label the one that differs from it in having the control's values."""
-    names, contrasts = set(labels), {}
-    for key, value in (control or {}).items():
-        if key not in keys:
-            raise DataError(f"the control names {key!r}, which is not compared; {known(keys, key)}")
-        if value not in (values := sorted({name.split(SEPARATOR)[keys.index(key)] for name in names})):
-            raise DataError(f"no training cell has {key} = {value!r}; {known(values, value)}")
-    for name in names if control else ():
-        parts = dict(zip(keys, name.split(SEPARATOR), strict=True))
-        other = SEPARATOR.join({**parts, **(control or {})}.values())
-        if other != name and other in names:
-            contrasts[name] = other
-    return contrasts
+@contextmanager
+def _whose(what: str) -> Iterator[None]:
+    """Say which of the three sets of cells an error is about."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{what} cells: {error}") from None

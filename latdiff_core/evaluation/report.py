@@ -34,7 +34,7 @@ def write_report(evaluation: Evaluation, path: str | Path) -> None:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     source = files("latdiff_core.evaluation").joinpath(TEMPLATE).read_text(encoding="utf-8")
     table = evaluation.table
-    known = table[table["standing"] != "unknown"]
+    telling = table[~table["standing"].isin(["unknown", "cannot tell"])]
     figures = {
         "overview": overview_figure(evaluation),
         "scores": score_figure(evaluation),
@@ -44,9 +44,10 @@ def write_report(evaluation: Evaluation, path: str | Path) -> None:
     page = environment.from_string(source).render(
         version=__version__,
         settings=evaluation.settings,
-        like_real=int((known["standing"] == "like real").sum()),
-        scores=len(known),
-        trivial=[SCORES[key].name for key in known.index[known["standing"] == "no better than trivial"]],
+        like_real=int((telling["standing"] == "like real").sum()),
+        scores=len(telling),
+        blind=[SCORES[str(key)].name for key in table.index[table["standing"] == "cannot tell"]],
+        trivial=[SCORES[str(key)].name for key in table.index[table["standing"] == "trivial"]],
         baselines=BASELINES,
         sections=[(title, list(rows)) for title, rows in groupby(_rows(table), key=lambda row: row["heading"])],
         genes=_genes(evaluation.genes.head(WORST_GENES)),

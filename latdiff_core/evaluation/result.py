@@ -15,15 +15,21 @@ import pandas as pd
 from latdiff_core.data.files import write_text
 from latdiff_core.evaluation.baselines import BASELINES
 from latdiff_core.evaluation.metrics import METRICS, Score
+from latdiff_core.evaluation.metrics.copying import Copying
 from latdiff_core.evaluation.prepare import Prepared
 
 GENERATED, REAL = "generated", "real"
-Standing = Literal["like real", "between", "no better than trivial", "unknown"]
+Standing = Literal["like real", "between", "trivial", "cannot tell", "unknown"]
 TRIVIAL = BASELINES[:2]
-"""The baselines that are far from real; resampled training cells are not, except in being copies."""
+"""The baselines that a score is judged by, except those of copying, which only resampled training cells fail."""
+COPIES = BASELINES[2:]
 INTERVAL = 1.96
 WORST_GENES = 50
 
+JUDGES: Mapping[str, tuple[str, ...]] = {
+    key: COPIES if isinstance(metric, Copying) else TRIVIAL for metric in METRICS for key in metric.scores
+}
+"""The trivial generators that each score is judged by."""
 SCORES: Mapping[str, Score] = {key: score for metric in METRICS for key, score in metric.scores.items()}
 
 
@@ -55,7 +61,8 @@ class Evaluation:
     def table(self) -> pd.DataFrame:
         """A row per score: ``generated``, ``real``, each baseline, intervals (``_low``, ``_high``), ``standing``.
 
-        ``reach`` is how far apart chance puts the two: their half-intervals, in squares.
+        ``distance`` and ``trivial`` are how far generated cells and the nearest trivial generator are from the floor,
+        ``reach`` how far chance puts them: the two half-intervals, added in squares.
         """
         grouped = self.values.groupby(["score", "side"], sort=False)["value"]
         means, spread = grouped.mean().unstack(), INTERVAL * grouped.std().unstack()
@@ -64,6 +71,9 @@ class Evaluation:
             table[f"{side}_low"] = table[side] - spread[side]
             table[f"{side}_high"] = table[side] + spread[side]
         table["reach"] = np.hypot(*(spread[side].reindex(table.index).fillna(0.0) for side in (GENERATED, REAL)))
+        table["distance"] = (table[GENERATED] - table[REAL]).abs()
+        judged = {key: [abs(row[name] - row[REAL]) for name in JUDGES[str(key)]] for key, row in table.iterrows()}
+        table["trivial"] = pd.Series({key: min(values) for key, values in judged.items()})
         table["standing"] = [_standing(row) for _, row in table.iterrows()]
         return table
 
@@ -83,14 +93,15 @@ class Evaluation:
 
 
 def _standing(row: pd.Series) -> Standing:
-    """Like real if no farther from the floor than chance reaches; trivial if no nearer to it than a baseline."""
-    distance = abs(row[GENERATED] - row[REAL])
-    if not np.isfinite(distance):
+    """How generated cells stand: like real if no farther from the floor than chance reaches.
+
+    Where chance reaches as far as a trivial generator is, the score cannot tell anything from anything.
+    """
+    if not np.isfinite(row["distance"]):
         return "unknown"
-    if distance <= row["reach"]:
-        return "like real"
-    trivial = np.nanmin([abs(row[name] - row[REAL]) for name in TRIVIAL])
-    return "between" if distance < trivial else "no better than trivial"
+    if row["distance"] <= row["reach"]:
+        return "cannot tell" if row["trivial"] <= row["reach"] else "like real"
+    return "trivial" if row["distance"] >= row["trivial"] else "between"
 
 
 def _records(table: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,8 @@ from typing import Self
 import numpy as np
 from scipy import sparse
 
-from latdiff_core.data import counts_per_10k
+from latdiff_core.data import counts_per_10k, principal_components
+from latdiff_core.errors import DataError
 
 COMPONENTS = 30
 
@@ -33,12 +34,17 @@ class ExpressionSpace:
 
     @classmethod
     def fit(cls, counts: sparse.csr_matrix, components: int = COMPONENTS, seed: int = 0) -> Self:
-        """Fit to raw counts (cells, genes); fewer components if the data has fewer cells or genes."""
-        from sklearn.decomposition import PCA
+        """Fit to raw counts (cells, genes); fewer components if the data has fewer cells or genes.
 
-        components = min(components, min(counts.shape) - 1)
-        pca = PCA(components, svd_solver="arpack", random_state=seed).fit(counts_per_10k(counts))
-        return cls(mean=pca.mean_, loadings=pca.components_.T)
+        Raises
+        ------
+        DataError
+            If all cells are alike.
+        """
+        found = principal_components(counts, components, seed)
+        if found is None:
+            raise DataError("the training cells do not differ from each other, or are too few; nothing can be compared")
+        return cls(mean=found.mean.numpy(), loadings=found.loadings.numpy())
 
     def project(self, counts: sparse.csr_matrix) -> np.ndarray:
         """Raw counts (cells, genes) to coordinates (cells, components)."""

@@ -36,10 +36,13 @@ class GeneStatistics:
         Share of all counts that falls on the gene, (genes,), > 0, sums to 1.
     theta
         Method-of-moments inverse dispersion around library x fraction, (genes,), > 0.
+    log_library
+        Mean of the cells' log total counts.
     components
         How genes vary together, at most 50 components; None where nobody computed it.
     """
 
     fraction: Tensor
     theta: Tensor
+    log_library: float = 0.0
     components: PrincipalComponents | None = None

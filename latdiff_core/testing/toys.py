@@ -34,7 +34,7 @@ def toy_statistics(genes: int) -> GeneStatistics:
     fraction, theta = (torch.randn(genes, generator=generator).exp() for _ in range(2))
     loadings, _ = torch.linalg.qr(torch.randn(genes, genes - 1, generator=generator))
     components = PrincipalComponents(fraction.log1p(), loadings, torch.linspace(2, 0.5, genes - 1))
-    return GeneStatistics(fraction / fraction.sum(), theta, components)
+    return GeneStatistics(fraction / fraction.sum(), theta, 4.0, components)
 
 
 class AddCondition(Conditioner):

@@ -23,14 +23,14 @@ class Copying(Metric):
         ),
         "near_copies": Score(
             "near-copies",
-            "Share of the cells that are closer to a training cell than all but 1 % of the held-out ones are.",
+            "Share of the cells that are closer to a training cell than all but the closest 1 % of held-out ones.",
         ),
     }
 
     def measure(self, cells: CellSet, half: CellSet, reference: Reference) -> dict[str, float]:
         own, real = (reference.neighbours.kneighbors(s.points)[0][:, 0] for s in (cells, half))
-        typical = float(np.median(real))
+        typical, closest = float(np.median(real)), float(np.quantile(real, CLOSE, method="lower"))
         return {
             "nearest_training": float(np.median(own)) / typical if typical > 0 else float("nan"),
-            "near_copies": float((own < np.quantile(real, CLOSE)).mean()),
+            "near_copies": float((own < closest).mean()) if closest > 0 else float("nan"),
         }

@@ -38,34 +38,34 @@ class ConditionEffects(Metric):
     needs_labels = True
 
     def measure(self, cells: CellSet, half: CellSet, reference: Reference) -> dict[str, float]:
-        rows = [
-            (
-                correlation(fake, real),
-                float(np.linalg.norm(fake - real) / np.linalg.norm(real)),
-                _overlap(cells, half, *pair),
-            )
-            for pair, fake, real in _effects(cells, half, reference)
-        ]
-        means = np.mean(rows, axis=0) if rows else np.full(3, np.nan)
+        rows = [_compare(cells, half, *pair) for pair in _comparisons(half, reference)]
+        means = np.ma.masked_invalid(rows).mean(0).filled(np.nan) if rows else np.full(3, np.nan)
         return dict(zip(self.scores, map(float, means), strict=True))
 
 
-def _effects(
-    cells: CellSet, half: CellSet, reference: Reference
-) -> Iterator[tuple[tuple[str, str | None], np.ndarray, np.ndarray]]:
-    """Each comparison that both sets have enough cells for, with its effect on every gene in both."""
+def _comparisons(half: CellSet, reference: Reference) -> Iterator[tuple[str, str | None]]:
+    """Conditions and their controls of which the real half has enough cells."""
     for label in reference.labels:
         control = reference.contrasts.get(label)
         if reference.contrasts and control is None:
             continue
-        both = [_groups(s.labels, label, control) for s in (cells, half)]
-        if min(rows.sum() for pair in both for rows in pair) < FEWEST_CELLS:
-            continue
-        fake, real = (
-            np.asarray(s.values[a].mean(0) - s.values[b].mean(0)).ravel()
-            for s, (a, b) in zip((cells, half), both, strict=True)
-        )
-        yield (label, control), fake, real
+        if min(rows.sum() for rows in _groups(half.labels, label, control)) >= FEWEST_CELLS:
+            yield label, control
+
+
+def _compare(cells: CellSet, half: CellSet, label: str, control: str | None) -> tuple[float, float, float]:
+    """Correlation and relative error of the effect, and overlap of the markers; cells that lack a side show none."""
+    inside, outside = _groups(cells.labels, label, control)
+    if not (inside.any() and outside.any()):
+        return 0.0, 1.0, 0.0
+    fake, real = _effect(cells, label, control), _effect(half, label, control)
+    error = float(np.linalg.norm(fake - real) / np.linalg.norm(real))
+    return correlation(fake, real), error, _overlap(cells, half, label, control)
+
+
+def _effect(cells: CellSet, label: str, control: str | None) -> np.ndarray:
+    inside, outside = _groups(cells.labels, label, control)
+    return np.asarray(cells.values[inside].mean(0) - cells.values[outside].mean(0)).ravel()
 
 
 def _groups(labels: np.ndarray, label: str, control: str | None) -> tuple[np.ndarray, np.ndarray]:
@@ -73,6 +73,9 @@ def _groups(labels: np.ndarray, label: str, control: str | None) -> tuple[np.nda
 
 
 def _overlap(cells: CellSet, half: CellSet, label: str, control: str | None) -> float:
+    """Share of the markers in common; NaN where there are too few genes to choose from, or cells to test."""
+    if cells.values.shape[1] < 2 * MARKERS or min(r.sum() for r in _groups(cells.labels, label, control)) < 2:
+        return float("nan")
     fake, real = (_markers(s, label, control) for s in (cells, half))
     return len(fake & real) / max(1, len(real))
 

@@ -30,8 +30,8 @@ class GeneAgreement(Metric):
         ),
         "gene_correlation": Score(
             "gene-gene correlations",
-            "Correlation, over all pairs of the 200 most variable genes, of their correlations in one set and in the "
-            "other: low when genes no longer go together.",
+            "Correlation, over all pairs of (up to) 200 most variable genes, of their correlations in one set and in "
+            "the other: low when genes no longer go together.",
         ),
     }
 

@@ -18,8 +18,9 @@ class ClassifierTwoSample(Metric):
     title = "Indistinguishability"
     scores: ClassVar = {
         "auc_genes": Score(
-            "classifier AUC, 1,000 genes",
-            "How well a random forest tells the cells from real ones by the 1,000 most variable genes; 0.5 is chance.",
+            "classifier AUC, genes",
+            "How well a random forest tells the cells from real ones by (up to) 1,000 most variable genes; 0.5 is "
+            "chance.",
         ),
         "auc_pcs": Score(
             "classifier AUC, PCs", "The same by principal components: whether programs of many genes vary as they do."

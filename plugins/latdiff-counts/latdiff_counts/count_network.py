@@ -51,6 +51,8 @@ class DispersedConfig(CountNetworkConfig):
 
     dispersion: DispersionOf = "gene"
     """One inverse dispersion per gene; per gene and condition; or per gene and cell, which is a second large layer."""
+    dispersion_by_depth: bool = False
+    """Whether each gene's dispersion may change with the library size of the cell."""
     dispersion_rate: PositiveFloat = 10.0
     """How many times faster than the network the dispersion learns."""
 
@@ -61,6 +63,7 @@ class DispersedConfig(CountNetworkConfig):
             sizes=sizes,
             hidden=self.hidden[-1],
             rate=self.dispersion_rate,
+            depth=self.dispersion_by_depth,
             statistics=statistics,
         )
 

@@ -1,4 +1,4 @@
-"""The inverse dispersion of NB-family decoders: per gene, per gene and condition, or per gene and cell."""
+"""The inverse dispersion of NB-family decoders: per gene, per condition or per cell, and by depth."""
 
 from __future__ import annotations
 
@@ -21,10 +21,24 @@ class Dispersion(nn.Module):
     The offsets of gene and condition learn ``rate`` times faster than the network. ``condition`` is linear in the
     condition's coding, so that an unknown condition has the gene's own dispersion; ``cell`` is linear in the decoder's
     last hidden layer, as large as the layer to the means. All three start at the moments.
+
+    With ``depth``, log theta of each gene also changes linearly with the log library size, from a slope of 0. There
+    the variance is mu + mu^2 / theta whatever the depth; at slope 1 it grows like mu, as where molecules are counted
+    more than once. On worm neurons, whose shallow cells repeat genes and whose deep ones do not, cells otherwise came
+    out with 15 % too many genes at 100 counts and 15 % too few at 1,000.
     """
 
+    mean_log_library: Tensor
+
     def __init__(
-        self, *, of: DispersionOf, sizes: Sizes, hidden: int, rate: float, statistics: GeneStatistics | None
+        self,
+        *,
+        of: DispersionOf,
+        sizes: Sizes,
+        hidden: int,
+        rate: float,
+        depth: bool,
+        statistics: GeneStatistics | None,
     ) -> None:
         super().__init__()
         if of == "condition" and sizes.condition == 0:
@@ -33,15 +47,20 @@ class Dispersion(nn.Module):
         self.by_gene = FastParameter(start, rate)
         offsets = torch.zeros(sizes.condition, sizes.genes)
         self.by_condition = FastParameter(offsets, rate) if of == "condition" else None
+        self.by_depth = FastParameter(torch.zeros(sizes.genes), rate) if depth else None
+        self.register_buffer("mean_log_library", torch.tensor(0.0 if statistics is None else statistics.log_library))
         self.by_cell = nn.Linear(hidden, sizes.genes, bias=False) if of == "cell" else None
         if self.by_cell is not None:
             nn.init.zeros_(self.by_cell.weight)
 
-    def forward(self, hidden: Tensor, covariates: Covariates) -> Tensor:
+    def forward(self, hidden: Tensor, library: Tensor, covariates: Covariates) -> Tensor:
         """log theta in float32 or better, (genes,), or (batch, genes) when it is not per gene alone."""
         log_theta = self.by_gene()
         if self.by_condition is not None:
             log_theta = log_theta + covariates.condition.to(log_theta.dtype) @ self.by_condition()  # (batch, genes)
+        if self.by_depth is not None:
+            depth = library.to(log_theta.dtype).log() - self.mean_log_library.to(log_theta.dtype)
+            log_theta = log_theta + depth.unsqueeze(-1) * self.by_depth()  # (batch, genes)
         if self.by_cell is not None:
             log_theta = log_theta + self.by_cell(hidden)  # (batch, genes)
         return log_theta.clamp(*LOG_THETA_RANGE)

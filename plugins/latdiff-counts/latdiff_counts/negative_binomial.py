@@ -61,7 +61,7 @@ class NegativeBinomialDecoder(Decoder):
 
     def forward(self, z: Tensor, library: Tensor, covariates: Covariates) -> NegativeBinomial:
         log_mu, hidden = self.network(z, library, covariates)
-        return NegativeBinomial(log_mu, self.dispersion(hidden, covariates))
+        return NegativeBinomial(log_mu, self.dispersion(hidden, library, covariates))
 
     def log_prior(self) -> Tensor:
         return self.network.log_prior()

@@ -92,7 +92,7 @@ class NegativeBinomialMixtureDecoder(Decoder):
 
     def forward(self, z: Tensor, library: Tensor, covariates: Covariates) -> NegativeBinomialMixture:
         log_mu, hidden = self.network(z, library, covariates)
-        log_theta = self.dispersion(hidden, covariates)
+        log_theta = self.dispersion(hidden, library, covariates)
         log_theta_tail = (log_theta - softplus(self.gap())).clamp(*LOG_THETA_RANGE)
         return NegativeBinomialMixture(log_mu, log_theta, log_theta_tail, self.tail_logits())
 

@@ -77,7 +77,7 @@ class ZeroInflatedNegativeBinomialDecoder(Decoder):
 
     def forward(self, z: Tensor, library: Tensor, covariates: Covariates) -> ZeroInflatedNegativeBinomial:
         log_mu, hidden = self.network(z, library, covariates)
-        log_theta = self.dispersion(hidden, covariates)
+        log_theta = self.dispersion(hidden, library, covariates)
         return ZeroInflatedNegativeBinomial(log_mu, log_theta, self.zi_logits(hidden).to(log_mu.dtype))
 
     def log_prior(self) -> Tensor:

@@ -30,7 +30,7 @@ WIDTH = 16
 
 def _dispersion(of: str, genes: int, statistics: GeneStatistics | None = None) -> Dispersion:
     sizes = Sizes(genes=genes, latent_dim=4, condition=2)
-    return Dispersion(of=of, sizes=sizes, hidden=WIDTH, rate=10.0, statistics=statistics)
+    return Dispersion(of=of, sizes=sizes, hidden=WIDTH, rate=10.0, depth=False, statistics=statistics)
 
 
 def _conditions(condition: Tensor) -> Covariates:
@@ -42,7 +42,7 @@ def _log_theta(dispersion: Dispersion, cells: int = 3) -> Tensor:
     """log theta of cells that differ in everything."""
     generator = torch.Generator().manual_seed(0)
     hidden, condition = (torch.randn(cells, width, generator=generator) for width in (WIDTH, 2))
-    return dispersion(hidden, _conditions(condition))
+    return dispersion(hidden, torch.full((cells,), 100.0), _conditions(condition))
 
 
 def _nb_counts(theta: Tensor, mean: float) -> Tensor:
@@ -143,9 +143,9 @@ def test_an_unknown_condition_has_the_genes_own_dispersion():
     """The coding 0 adds nothing, whatever has been learned; another coding does."""
     dispersion = nudge(_dispersion("condition", 30))
     hidden = torch.randn(2, WIDTH)
-    unknown = dispersion(hidden, _conditions(torch.zeros(2, 2)))
+    unknown = dispersion(hidden, torch.full((len(hidden),), 100.0), _conditions(torch.zeros(2, 2)))
     torch.testing.assert_close(unknown, dispersion.by_gene().expand(2, 30))
-    known = dispersion(hidden, _conditions(torch.tensor([[0.5, -0.5], [-0.5, 0.5]])))
+    known = dispersion(hidden, torch.full((len(hidden),), 100.0), _conditions(torch.tensor([[0.5, -0.5], [-0.5, 0.5]])))
     assert ((known - unknown).abs() > 1e-3).float().mean() > 0.95
     torch.testing.assert_close(known.mean(0), unknown[0])
 
@@ -153,9 +153,9 @@ def test_an_unknown_condition_has_the_genes_own_dispersion():
 def test_the_dispersion_of_a_cell_follows_its_hidden_layer_and_not_its_condition():
     dispersion = nudge(_dispersion("cell", 30))
     hidden, condition = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(0)), torch.eye(3, 2)
-    log_theta = dispersion(hidden, _conditions(condition))
+    log_theta = dispersion(hidden, torch.full((len(hidden),), 100.0), _conditions(condition))
     assert torch.cdist(log_theta, log_theta).fill_diagonal_(1.0).min() > 0.1
-    assert torch.equal(dispersion(hidden, _conditions(torch.zeros(3, 2))), log_theta)
+    assert torch.equal(dispersion(hidden, torch.full((3,), 100.0), _conditions(torch.zeros(3, 2))), log_theta)
 
 
 @pytest.mark.parametrize("of", ["condition", "cell"])
@@ -174,3 +174,26 @@ def test_groups_of_different_dispersion_are_told_apart(of):
     _, log_theta = decoder(z, torch.full((2 * per_group,), 600.0), _conditions(condition)).parameters
     learned = log_theta.view(2, per_group, genes).mean((1, 2)).exp()
     assert learned.tolist() == pytest.approx(truth.tolist(), rel=0.25)
+
+
+def test_dispersion_that_changes_with_depth_is_found():
+    """Counts whose theta is proportional to the library size, so that their variance is a multiple of the mean."""
+    genes, per_depth, libraries = 20, 300, torch.tensor([200.0, 2000.0])
+    library = libraries.repeat_interleave(per_depth)
+    truth = (library / 200).unsqueeze(-1).expand(-1, genes).contiguous()  # 1 in shallow cells, 10 in deep ones
+    mean = (library / genes).unsqueeze(-1).expand(-1, genes)
+    counts = torch.poisson(torch._standard_gamma(truth) * mean / truth)
+    middle = libraries.log().mean().item()
+    statistics = GeneStatistics(torch.full((genes,), 1 / genes), torch.full((genes,), 3.0), log_library=middle)
+    torch.manual_seed(0)
+    config = NegativeBinomialDecoderConfig(hidden=(WIDTH,), dropout=0.0, dispersion_by_depth=True)
+    decoder = config.build(sizes=Sizes(genes=genes, latent_dim=2), statistics=statistics)
+    optimiser, z = torch.optim.Adam(decoder.parameters(), 1e-2), torch.zeros(2 * per_depth, 2)
+    for _ in range(150):
+        loss = -decoder(z, library, _conditions(z[:, :0])).log_prob(counts).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    _, log_theta = decoder(z, library, _conditions(z[:, :0])).parameters
+    assert log_theta.exp().view(2, per_depth, genes).mean((1, 2)).tolist() == pytest.approx([1, 10], rel=0.3)
+    assert decoder.dispersion.by_depth().mean().item() == pytest.approx(1, abs=0.15)

@@ -1,0 +1,132 @@
+"""The conditions that cells are compared by: labels, their shares, and what each is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from latdiff_core.data.observations import attribute_column
+from latdiff_core.errors import DataError, known
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+SEPARATOR = " | "
+SHARES_DIFFER = 0.1
+"""Total variation between the shares of conditions above which overall scores are mostly about them."""
+
+
+def compared_columns(
+    conditions: Sequence[str] | str | None, cells: Mapping[str, AnnData]
+) -> tuple[list[str], list[str]]:
+    """The columns to compare by, each once, and notes on those that were left out.
+
+    By default they are the categorical conditions that the generated cells say they were generated for.
+    """
+    if conditions is not None:
+        return list(dict.fromkeys([conditions] if isinstance(conditions, str) else conditions)), []
+    keys, notes = [], []
+    for condition in _generated_for(cells["generated"]):
+        key = str(condition.get("key"))
+        lacking = [what for what, adata in cells.items() if key not in adata.obs]
+        if condition.get("kind") != "categorical":
+            notes.append(f"Cells were generated for {key} too, which is not a category and is not compared.")
+        elif lacking:
+            notes.append(f"Cells were generated for {key}, which the {' and the '.join(lacking)} cells do not have.")
+        else:
+            keys.append(key)
+    return keys, notes
+
+
+def condition_table(adata: AnnData, keys: Sequence[str]) -> pd.DataFrame:
+    """The compared columns as text, whole numbers alike whatever they are stored as.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, is not of categories, or lacks a value.
+    """
+    return pd.DataFrame({key: _as_text(adata, key) for key in keys}, index=adata.obs_names)
+
+
+def joined_labels(table: pd.DataFrame) -> np.ndarray:
+    """One label per row: the values of all columns, joined; the same for all rows of a table without columns."""
+    if table.shape[1] == 0:
+        return np.full(len(table), "all cells")
+    return np.array([SEPARATOR.join(row) for row in table.itertuples(index=False, name=None)])
+
+
+def control_contrasts(training: pd.DataFrame, control: Mapping[str, str] | None) -> dict[str, str]:
+    """For each label the one that differs from it in having the control's values.
+
+    Raises
+    ------
+    DataError
+        If the control names what is not compared, a value that no training cell has, or nothing has a counterpart.
+    """
+    if not control:
+        return {}
+    for key, value in control.items():
+        if key not in training:
+            raise DataError(f"the control names {key!r}, which is not compared; {known(map(str, training), key)}")
+        if value not in (values := sorted(set(training[key]))):
+            raise DataError(f"no training cell has {key} = {value!r}; {known(values, value)}")
+    rows = training.drop_duplicates()
+    names, others = joined_labels(rows), joined_labels(rows.assign(**control))
+    contrasts = {a: b for a, b in zip(names, others, strict=True) if a != b and b in names}
+    if not contrasts:
+        said = ", ".join(f"{key} = {value}" for key, value in control.items())
+        raise DataError(f"no other condition of the training cells differs from another in {said} alone")
+    return contrasts
+
+
+def check_labels(labels: Mapping[str, np.ndarray]) -> list[str]:
+    """Notes on conditions that the sets do not share, or have in different proportions.
+
+    Raises
+    ------
+    DataError
+        If generated cells share no condition with the others.
+    """
+    shares = pd.DataFrame({what: pd.Series(of).value_counts(normalize=True) for what, of in labels.items()}).fillna(0.0)
+    for what in ("held-out", "training"):
+        if not ((shares["generated"] > 0) & (shares[what] > 0)).any():
+            given, there = (", ".join(shares.index[shares[x] > 0][:5]) for x in ("generated", what))
+            raise DataError(f"generated and {what} cells have no condition in common: {given}, and {there}")
+    notes = []
+    for what in labels:
+        lacking = list(shares.index[shares[what] == 0])
+        if lacking:
+            notes.append(f"No {what} cells of {', '.join(lacking[:5])}{', …' if len(lacking) > 5 else ''}.")
+    if (shares["generated"] - shares["held-out"]).abs().sum() / 2 > SHARES_DIFFER:
+        notes.append(
+            "Generated and held-out cells have their conditions in different proportions, which every score over all "
+            "cells sees: generate one cell per held-out cell (latdiff generate --table), or compare like with like."
+        )
+    return notes
+
+
+def _generated_for(synthetic: AnnData) -> list[Mapping[str, Any]]:
+    said = synthetic.uns.get("latdiff")
+    config = yaml.safe_load(str(said["config"])) if isinstance(said, Mapping) and "config" in said else None
+    data = config.get("data") if isinstance(config, Mapping) else None
+    return list(data.get("conditions") or ()) if isinstance(data, Mapping) else []
+
+
+def _as_text(adata: AnnData, key: str) -> pd.Series:
+    if key in adata.obsm and key not in adata.obs:
+        raise DataError(f"{key!r} is an array of obsm; cells are compared by columns of obs that hold categories")
+    column = attribute_column(adata.obs, key)
+    if column.isna().any():
+        raise DataError(f"{int(column.isna().sum())} cells have no value of {key!r}; leave them out to compare by it")
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.cat.categories.dtype)
+    if column.dtype.kind == "f":
+        if (column % 1 != 0).any():
+            raise DataError(f"{key!r} holds numbers that are no categories; compare by another column, or bin it")
+        column = column.astype(int)
+    return column.astype(str)
