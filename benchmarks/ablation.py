@@ -38,6 +38,7 @@ STAGE_1: Mapping[str, dict[str, Any]] = {
     "dispersion per condition": {"autoencoder.decoder.dispersion": "condition"},
     "encoder on all genes": {"autoencoder.encoder": {"kind": "mlp", "hidden": [256, 128]}},
     "no prior on weights": {"autoencoder.decoder.weight_prior": None},
+    "dispersion the same at every depth": {"autoencoder.decoder.dispersion_by_depth": False},
     "decoder not told the condition": {"autoencoder.decoder.conditional": False},
 }
 STAGE_2: Mapping[str, dict[str, Any]] = {
@@ -92,7 +93,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    groups = {"default": {"default": {}}, "stage 2": STAGE_2, "sampling": SAMPLING, "stage 1": STAGE_1}
+    groups = {"default": {"default": {}}, "sampling": SAMPLING, "stage 2": STAGE_2, "stage 1": STAGE_1}
     for seed in arguments.seeds:
         for data in arguments.sets:
             for of, variants in groups.items():

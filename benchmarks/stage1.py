@@ -20,14 +20,19 @@ from latdiff_core.conditions import Annotations
 from latdiff_core.data import annotation_table, demo_data, encode_obs, raw_counts, stratified_split
 
 DRAWS = 8
+DECODER = "autoencoder.decoder"
 PARTS = {
-    "poisson": {"autoencoder.decoder.kind": "poisson"},
-    "negative_binomial": {},
-    "negative_binomial, dispersion: condition": {"autoencoder.decoder.dispersion": "condition"},
-    "negative_binomial, dispersion: cell": {"autoencoder.decoder.dispersion": "cell"},
-    "zero_inflated_negative_binomial": {"autoencoder.decoder.kind": "zero_inflated_negative_binomial"},
-    "negative_binomial_mixture": {"autoencoder.decoder.kind": "negative_binomial_mixture"},
-    "set_transformer + negative_binomial": {"autoencoder.encoder": "set_transformer"},
+    "the default recipe": {},
+    "poisson": {DECODER: {"kind": "poisson", "conditional": True, "weight_prior": 0.4}},
+    "negative_binomial": {f"{DECODER}.kind": "negative_binomial"},
+    "zero_inflated_negative_binomial": {f"{DECODER}.kind": "zero_inflated_negative_binomial"},
+    "dispersion: condition": {f"{DECODER}.dispersion": "condition"},
+    "dispersion: cell": {f"{DECODER}.dispersion": "cell"},
+    "dispersion the same at every depth": {f"{DECODER}.dispersion_by_depth": False},
+    "no prior on the last weights": {f"{DECODER}.weight_prior": None},
+    "not told the condition": {f"{DECODER}.conditional": False},
+    "encoder mlp": {"autoencoder.encoder": {"kind": "mlp", "hidden": [256, 128]}},
+    "encoder set_transformer": {"autoencoder.encoder": "set_transformer"},
 }
 NO_DIFFUSION = {"training.diffusion.steps": 1, "training.diffusion.checks": 1}
 

@@ -29,7 +29,7 @@ def trained_model(make_model, tiny_data) -> LatentDiffusion:
 def test_counts_are_sampled_around_the_expectations_with_their_variance_and_zeros(fitted_model):
     """Mistake B12: generating expectations gives no exact zeros and a tenth of the variance."""
     x, mu = dense(fitted_model, 2000).astype(float), dense(fitted_model, 2000, mean=True).astype(float)
-    theta = fitted_model.fitted.autoencoder.decoder.dispersion(None, None).exp().numpy()
+    theta = fitted_model.fitted.autoencoder.decoder.dispersion(None, None, None).exp().numpy()
     z = (x - mu) / np.sqrt(mu + mu**2 / theta)
     assert abs(z.mean()) < 4 / np.sqrt(z.size)
     assert z.var() == pytest.approx(1.0, abs=0.08)

@@ -30,9 +30,10 @@ class CountNetworkConfig(HiddenConfig):
     conditional: bool = False
     """Whether the means are told the condition: cells are then of what was asked for even where their latent is
     ambiguous, and the latent holds only what differs within a condition."""
-    weight_prior: PositiveFloat | None = 0.03
-    """Standard deviation of a normal prior on the weights from the last hidden layer to the genes: the smaller, the
-    less a gene that is seldom counted departs from its mean profile; null for no prior."""
+    weight_prior: PositiveFloat | None = None
+    """Standard deviation that a gene's log expression is expected to have: that of a normal prior on the weights from
+    the last hidden layer to the genes, times the root of their number. The smaller, the less a gene that is seldom
+    counted departs from its mean profile, and the more a small data set's effects are shrunk; null for no prior."""
 
     def build_network(self, sizes: Sizes, statistics: GeneStatistics | None) -> CountNetwork:
         """Make the network to the means."""
@@ -73,10 +74,10 @@ class CountNetwork(nn.Module):
 
     If ``conditional``, the condition joins the nuisance.
 
-    The gene logits start at the data's mean profile, so that training begins at the right scale. The weights to them
-    have a normal prior of standard deviation ``weight_prior``, and start at its mean. Most genes are counted in few
-    cells: without it Adam, whose steps are as large for them, fits their noise (pbmc3k, held-out cells: 2,786 nats per
-    cell without, 2,770 with it).
+    The gene logits start at the data's mean profile, so that training begins at the right scale. With ``weight_prior``
+    the weights to them have a normal prior of that standard deviation over sqrt(hidden[-1]), and start at its mean.
+    Most genes are counted in few cells: without it Adam, whose steps are as large for them, fits their noise (pbmc3k,
+    held-out cells: 2,786 nats per cell without, 2,770 with it).
     """
 
     def __init__(
@@ -116,4 +117,5 @@ class CountNetwork(nn.Module):
         weights = self.logits.weight
         if self.weight_prior is None:
             return weights.new_zeros(())
-        return -weights.float().square().sum() / (2 * self.weight_prior**2)
+        variance = self.weight_prior**2 / self.logits.in_features
+        return -weights.float().square().sum() / (2 * variance)

@@ -56,15 +56,15 @@ def test_logits_of_two_hundred_do_not_overflow():
 
 def test_the_prior_is_the_normal_density_of_the_last_weights():
     network = nudge(_network(7, weight_prior=0.2))
-    density = torch.distributions.Normal(0.0, 0.2).log_prob(network.logits.weight).sum()
-    at_zero = torch.distributions.Normal(0.0, 0.2).log_prob(torch.zeros(7, 16)).sum()
+    prior = torch.distributions.Normal(0.0, 0.2 / 16**0.5)
+    density, at_zero = (prior.log_prob(w).sum() for w in (network.logits.weight, torch.zeros(7, 16)))
     torch.testing.assert_close(network.log_prior(), density - at_zero)
     assert nudge(_network(7)).log_prior() == 0
 
 
 def test_with_a_prior_every_cell_begins_at_the_mean_profile_exactly(make_statistics):
     statistics, library = make_statistics(50), torch.full((3,), 1000.0)
-    network = _network(50, statistics, weight_prior=0.03)
+    network = _network(50, statistics, weight_prior=0.4)
     torch.testing.assert_close(_log_mu(network, library).exp(), (1000 * statistics.fraction).expand(3, -1))
 
 
@@ -75,7 +75,7 @@ def test_a_gene_that_is_seldom_counted_keeps_its_profile_and_a_frequent_one_lear
     frequent = torch.where(z > 0, 32.0, 8.0)
     counts = torch.cat([torch.full_like(z, 1000.0), torch.poisson(frequent), 0 * z], -1)
     counts[0, 2] = 1.0
-    decoder = PoissonDecoderConfig(hidden=(16,), dropout=0.0, weight_prior=0.1).build(
+    decoder = PoissonDecoderConfig(hidden=(16,), dropout=0.0, weight_prior=0.4).build(
         sizes=Sizes(genes=3, latent_dim=1), statistics=None
     )
     optimiser, covariates = torch.optim.Adam(decoder.parameters(), 1e-2), Covariates(z[:, :0], z[:, :0])
