@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 SEPARATOR = " | "
-SHARES_DIFFER = 0.1
+SHARES_DIFFER = 0.2
 """Total variation between the shares of conditions above which overall scores are mostly about them."""
 
 

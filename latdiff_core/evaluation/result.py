@@ -62,7 +62,7 @@ class Evaluation:
         """A row per score: ``generated``, ``real``, each baseline, intervals (``_low``, ``_high``), ``standing``.
 
         ``distance`` and ``trivial`` are how far generated cells and the nearest trivial generator are from the floor,
-        ``reach`` how far chance puts them: the two half-intervals, added in squares.
+        ``reach`` how far chance puts them: the half-interval of the difference, both sides of which meet the same half.
         """
         grouped = self.values.groupby(["score", "side"], sort=False)["value"]
         means, spread = grouped.mean().unstack(), INTERVAL * grouped.std().unstack()
@@ -70,7 +70,8 @@ class Evaluation:
         for side in (GENERATED, REAL):
             table[f"{side}_low"] = table[side] - spread[side]
             table[f"{side}_high"] = table[side] + spread[side]
-        table["reach"] = np.hypot(*(spread[side].reindex(table.index).fillna(0.0) for side in (GENERATED, REAL)))
+        pairs = self.values.pivot(index=["score", "split"], columns="side", values="value")
+        table["reach"] = INTERVAL * (pairs[GENERATED] - pairs[REAL]).groupby("score").std()
         table["distance"] = (table[GENERATED] - table[REAL]).abs()
         judged = {key: [abs(row[name] - row[REAL]) for name in JUDGES[str(key)]] for key, row in table.iterrows()}
         table["trivial"] = pd.Series({key: min(values) for key, values in judged.items()})
