@@ -20,7 +20,6 @@ from typing import Any
 
 import anndata
 import pandas as pd
-import torch
 from generators import Generated, generated
 from quality_table import write_tables
 from runs import RESULTS, run_once
@@ -92,14 +91,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
     groups = {"default": {"default": {}}, "sampling": SAMPLING, "stage 2": STAGE_2, "stage 1": STAGE_1}
     for seed in arguments.seeds:
         for data in arguments.sets:
             for of, variants in groups.items():
                 for name, overrides in variants.items():
                     generator = partial(run, data=data, overrides=overrides, of=of)
-                    run_once(name, generator, arguments.data / f"{data}.h5ad", seed, RESULTS / "ablation")
+                    path = arguments.data / f"{data}.h5ad"
+                    run_once(name, generator, path, seed, RESULTS / "ablation", arguments.threads)
     write_tables("ablation", "Ablation")
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
 from generators import GENERATORS
 from quality_table import write_tables
 from runs import RESULTS, run_once
@@ -28,12 +27,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
     for seed in arguments.seeds:
         for generator in arguments.generators:
             for name in arguments.sets:
                 data = arguments.data / f"{name}.h5ad"
-                run_once(generator, GENERATORS[generator], data, seed, RESULTS / "quality")
+                run_once(generator, GENERATORS[generator], data, seed, RESULTS / "quality", arguments.threads)
     write_tables("quality", "Quality")
 
 
