@@ -83,8 +83,10 @@ def _section(rows: pd.DataFrame, targets: dict[str, tuple[float, float]]) -> str
             continue
         own = values["side"].iloc[0] == "generated"
         cells = [_cell(values[c], targets.get(c) if name == "default" else None, own) for c in COLUMNS]
-        fit, size = values["fit_seconds"].median(), values["parameters"].iloc[0] / 1e6
-        more = [f"{fit:.0f}" if fit else "-", f"{size:.1f} M", str(len(values))] if own else [""] * 3
+        more = [""] * 3
+        if own:
+            fit, size = values["fit_seconds"].median(), values["parameters"].iloc[0] / 1e6
+            more = [f"{fit:.0f}" if fit else "-", f"{size:.1f} M", str(len(values))]
         lines.append(f"| {name if own else f'*{name}*'} | {' | '.join([*cells, *more])} |")
     return "\n".join(lines) + "\n"
 

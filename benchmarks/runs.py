@@ -19,7 +19,7 @@ SPLITS = 5
 
 def run_once(name: str, generator: Generator, data: Path, seed: int, folder: Path, threads: int) -> None:
     """Write ``folder/DATA-NAME-SEED.json`` with config, times, parameters and every score, unless it is there."""
-    path = folder / f"{data.stem}-{name}-{seed}.json"
+    path = folder / f"{data.stem}-{name.replace(' ', '_')}-{seed}.json"
     if path.exists():
         return
     print(f"{data.stem} {name} seed {seed}", flush=True)
