@@ -1,0 +1,26 @@
+"""The benchmark tables are what the stored runs say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.mark.parametrize("name", ["quality", "ablation"])
+def test_every_stored_run_is_in_the_table_with_its_floor(name):
+    table = pd.read_csv(BENCHMARKS / "results" / f"{name}.csv")
+    page = (BENCHMARKS.parent / "book" / f"{name}.md").read_text()
+    runs = [json.loads(path.read_text()) for path in (BENCHMARKS / "results" / name).glob("*.json")]
+    made = table[table["side"] == "generated"].set_index(["data", "generator", "seed"])
+    assert len(runs) == len(made) > 0
+    for run in runs:
+        scores = run["evaluation"]["scores"]
+        row = made.loc[(run["data"], run["generator"], run["seed"])]
+        assert row["W2 / floor"] == pytest.approx(scores["w2"]["generated"] / scores["w2"]["real"], rel=1e-4)
+        assert row["AUC genes"] == pytest.approx(scores["auc_genes"]["generated"], rel=1e-4)
+        assert f"| {run['generator']} |" in page
