@@ -105,12 +105,18 @@ def test_the_worst_genes_come_first(halves, quick):
     assert len(genes) == held_out.n_vars
 
 
-def test_intervals_estimate_the_standard_error_of_the_whole_sample():
-    """The spread over half-samples of a mean is the standard error of the mean of all cells."""
+def test_reach_is_the_interval_of_the_difference_of_the_whole_samples():
+    """Of two means of 400 cells: half-samples of both give 1.96 standard errors of their difference."""
     rng = np.random.default_rng(0)
-    x = rng.normal(size=400)
-    halves = [x[rng.permutation(400)[:200]].mean() for _ in range(2000)]
-    assert np.std(halves) == pytest.approx(x.std() / np.sqrt(400), rel=0.05)
+    x, y = rng.normal(size=(2, 400))
+    rows = []
+    for split in range(2000):
+        halves = {"generated": rng.permutation(x)[:200].mean(), "real": rng.permutation(y)[:200].mean()}
+        sides = {**halves, **dict.fromkeys(BASELINES, 5.0)}
+        rows += [{"score": "w2", "side": side, "split": split, "value": value} for side, value in sides.items()]
+    found = Evaluation(pd.DataFrame(rows), pd.DataFrame(), pd.DataFrame(), {}, cells=None).table.loc["w2"]
+    assert found["reach"] == pytest.approx(1.96 * np.sqrt((x.var() + y.var()) / 400), rel=0.06)
+    assert found["generated_high"] - found["generated"] == pytest.approx(1.96 * x.std() / 20, rel=0.06)
 
 
 def test_the_same_seed_gives_the_same_figures(halves, quick):
