@@ -62,6 +62,11 @@ class CountBatch:
         return cells.repeat_interleave(self.indptr.diff())
 
     @cached_property
+    def positions(self) -> Tensor:
+        """Place of each stored entry in the flattened (batch, genes), (nonzeros,)."""
+        return self.rows * self.genes + self.indices
+
+    @cached_property
     def library(self) -> Tensor:
         """Total counts of each cell over the modelled genes, (batch,), float32."""
         return self.sum_per_cell(self.values)

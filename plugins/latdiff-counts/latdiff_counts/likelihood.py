@@ -14,9 +14,12 @@ would floor log-probabilities and kill gradients.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.autograd import Function
+from torch.nn.functional import logsigmoid, softplus
 
 STIRLING_FROM = 8.0
 """Above this theta D is taken from Stirling's series, which is exact to float64 from here on."""
@@ -28,17 +31,100 @@ LOG_THETA_RANGE = (-12.0, 24.0)
 
 def nb_log_zero(log_mu: Tensor, log_theta: Tensor) -> Tensor:
     """log NB(0) = -theta softplus(log mu - log theta)."""
-    return -log_theta.exp() * softplus(log_mu - log_theta)
+    value: Tensor = _NBLogZero.apply(log_mu, log_theta)
+    return value
 
 
 def nb_log_excess(x: Tensor, log_mu: Tensor, log_theta: Tensor) -> Tensor:
     """log NB(x) - log NB(0): all that a non-zero count adds to the closed form of the zeros; 0 at x = 0."""
-    theta = log_theta.exp()
+    at_entries = torch.broadcast_tensors(x, log_mu, log_theta)
+    value: Tensor = _NBLogExcess.apply(*(p.reshape(-1) for p in at_entries))
+    return value.view(at_entries[0].shape)
+
+
+def log_mix(logits: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """log((1 - pi) exp(first) + pi exp(second)) with pi = sigmoid(logits)."""
+    value: Tensor = _LogMix.apply(logits, first, second)
+    return value
+
+
+class _NBLogZero(Function):
+    """log NB(0), which is computed for every gene of every cell: in place, with its derivatives at hand afterwards."""
+
+    @staticmethod
+    def forward(ctx: Any, log_mu: Tensor, log_theta: Tensor) -> Tensor:
+        minus_theta, odds = log_theta.exp().neg_(), log_mu - log_theta
+        value = softplus(odds).mul_(minus_theta)
+        slope = odds.sigmoid_().mul_(minus_theta)
+        ctx.save_for_backward(value, slope)
+        ctx.shapes = log_mu.shape, log_theta.shape
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+        value, slope = ctx.saved_tensors
+        of_log_mu, of_log_theta = ctx.shapes
+        by_log_theta = (value - slope).mul_(gradient).sum_to_size(of_log_theta) if ctx.needs_input_grad[1] else None
+        return (gradient * slope).sum_to_size(of_log_mu), by_log_theta
+
+
+class _LogMix(Function):
+    """The logarithm of a mixture of two, whose derivatives are the shares of its parts."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        one, other = first + logsigmoid(-logits), second + logsigmoid(logits)
+        ctx.save_for_backward(torch.sigmoid(logits), (other - one).sigmoid_())
+        ctx.shapes = logits.shape, first.shape, second.shape
+        return torch.logaddexp(one, other)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        prior, share = ctx.saved_tensors
+        of_logits, of_first, of_second = ctx.shapes
+        by_second = gradient * share
+        by_logits, by_first = None, (gradient - by_second).sum_to_size(of_first)
+        if ctx.needs_input_grad[0]:
+            by_logits = by_second.sum_to_size(of_logits) - prior * gradient.sum_to_size(of_logits)
+        return by_logits, by_first, by_second.sum_to_size(of_second)
+
+
+class _NBLogExcess(Function):
+    """log NB(x) - log NB(0) and its derivatives.
+
+    At x = 1, most of the stored counts, no gamma function is left: log mu - softplus(log mu - log theta).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, log_mu: Tensor, log_theta: Tensor) -> Tensor:
+        odds = log_mu - log_theta
+        value = log_mu - softplus(odds)
+        share = odds.sigmoid_()  # mu / (mu + theta)
+        by_log_mu, by_log_theta = x - x * share, share
+        others = (x != 1).nonzero().squeeze(-1)
+        value[others], by_log_theta[others] = _nb_log_excess(x[others], log_mu[others], log_theta[others])
+        ctx.save_for_backward(by_log_mu, by_log_theta)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor]:
+        by_log_mu, by_log_theta = ctx.saved_tensors
+        return None, gradient * by_log_mu, gradient * by_log_theta
+
+
+def _nb_log_excess(x: Tensor, log_mu: Tensor, log_theta: Tensor) -> tuple[Tensor, Tensor]:
+    """log NB(x) - log NB(0) and its derivative by log theta, by the form that keeps its digits."""
+    theta, factorial = log_theta.exp(), torch.lgamma(x + 1)
     # Each sum begins with two large terms of opposite sign: in another order float32 rounds more often at their size.
     small, large = theta.clamp(max=STIRLING_FROM), theta.clamp(min=STIRLING_FROM)
-    direct = torch.lgamma(x + small) - torch.lgamma(x + 1) - torch.lgamma(small) - x * softplus(log_theta - log_mu)
-    stirling = x * (log_mu - softplus(log_mu - log_theta)) - torch.lgamma(x + 1) + _log_rising(x, large)
-    return torch.where(theta > STIRLING_FROM, stirling, direct)
+    total = x + small
+    direct = torch.lgamma(total) - factorial - torch.lgamma(small) - x * softplus(log_theta - log_mu)
+    slope = small * (torch.digamma(total) - torch.digamma(small)) - x * torch.sigmoid(log_theta - log_mu)
+    rising, rising_slope = _log_rising(x, large)
+    stirling = x * (log_mu - softplus(log_mu - log_theta)) - factorial + rising
+    stirling_slope = rising_slope + x * torch.sigmoid(log_mu - log_theta)
+    series = theta > STIRLING_FROM
+    return torch.where(series, stirling, direct), torch.where(series, stirling_slope, slope)
 
 
 def nb_log_prob(x: Tensor, log_mu: Tensor, log_theta: Tensor) -> Tensor:
@@ -53,11 +139,16 @@ def sample_nb(mu: Tensor, theta: Tensor, generator: torch.Generator | None = Non
     return torch.poisson(rate, generator=generator)
 
 
-def _log_rising(x: Tensor, theta: Tensor) -> Tensor:
-    """D(x, theta) for theta >= ``STIRLING_FROM``, from Stirling's series of both lgamma in u = x / theta."""
-    u = x / theta
-    tails = _stirling_tail(x + theta) - _stirling_tail(theta)
-    return x * _log1p_ratio(u) + (x - 0.5) * torch.log1p(u) + tails
+def _log_rising(x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    """D(x, theta) and its derivative by log theta, for theta >= ``STIRLING_FROM``, in u = x / theta.
+
+    From Stirling's series of both lgamma, and of both digamma (NIST DLMF 5.11.1 and 5.11.2).
+    """
+    u, total = x / theta, x + theta
+    common = x * _log1p_ratio(u)
+    value = common + (x - 0.5) * torch.log1p(u) + (_stirling_tail(total) - _stirling_tail(theta))
+    slope = common + 0.5 * x / total + theta * (_digamma_tail(total) - _digamma_tail(theta))
+    return value, slope
 
 
 def _log1p_ratio(u: Tensor) -> Tensor:
@@ -76,3 +167,9 @@ def _stirling_tail(z: Tensor) -> Tensor:
     """lgamma(z) - ((z - 1/2) log z - z + log(2 pi)/2) for large z (NIST DLMF 5.11.1)."""
     w = 1 / (z * z)
     return (1 / 12 - w * (1 / 360 - w * (1 / 1260 - w * (1 / 1680 - w * (1 / 1188 - w * 691 / 360360))))) / z
+
+
+def _digamma_tail(z: Tensor) -> Tensor:
+    """digamma(z) - (log z - 1 / (2 z)) for large z (NIST DLMF 5.11.2): the derivative of ``_stirling_tail``."""
+    w = 1 / (z * z)
+    return -w * (1 / 12 - w * (1 / 120 - w * (1 / 252 - w * (1 / 240 - w * (1 / 132 - w * 691 / 32760)))))

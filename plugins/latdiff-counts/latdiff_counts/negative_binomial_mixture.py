@@ -7,13 +7,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid, softplus
+from torch.nn.functional import softplus
 
 from latdiff_core.interfaces import Covariates, Decoder, DecoderConfig, GeneStatistics, Sizes
 from latdiff_counts.count_network import CountNetwork, DispersedConfig
 from latdiff_counts.dispersion import Dispersion
 from latdiff_counts.fast_parameter import FastParameter
-from latdiff_counts.likelihood import LOG_THETA_RANGE, nb_log_excess, nb_log_zero, sample_nb
+from latdiff_counts.likelihood import LOG_THETA_RANGE, log_mix, nb_log_excess, nb_log_zero, sample_nb
 from latdiff_counts.sparse_distribution import SparseCountDistribution
 
 INITIAL_TAIL_LOGIT = -3.5
@@ -58,16 +58,14 @@ class NegativeBinomialMixture(SparseCountDistribution):
 
     @staticmethod
     def log_zero(log_mu: Tensor, log_theta: Tensor, log_theta_tail: Tensor, tail_logits: Tensor) -> Tensor:
-        body = logsigmoid(-tail_logits) + nb_log_zero(log_mu, log_theta)
-        return torch.logaddexp(body, logsigmoid(tail_logits) + nb_log_zero(log_mu, log_theta_tail))
+        return log_mix(tail_logits, nb_log_zero(log_mu, log_theta), nb_log_zero(log_mu, log_theta_tail))
 
     @staticmethod
     def log_excess(x: Tensor, log_mu: Tensor, log_theta: Tensor, log_theta_tail: Tensor, tail_logits: Tensor) -> Tensor:
         # Each component's excess, weighted by the component's share of the zeros.
         body_zero, tail_zero = nb_log_zero(log_mu, log_theta), nb_log_zero(log_mu, log_theta_tail)
         share = tail_logits + tail_zero - body_zero  # logit of the tail's share
-        body = logsigmoid(-share) + nb_log_excess(x, log_mu, log_theta)
-        return torch.logaddexp(body, logsigmoid(share) + nb_log_excess(x, log_mu, log_theta_tail))
+        return log_mix(share, nb_log_excess(x, log_mu, log_theta), nb_log_excess(x, log_mu, log_theta_tail))
 
     @staticmethod
     def draw(parameters: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:

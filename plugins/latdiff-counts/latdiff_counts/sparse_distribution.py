@@ -49,7 +49,7 @@ class SparseCountDistribution(CountDistribution):
     def log_likelihood(self, counts: CountBatch) -> Tensor:
         """Every gene as a zero, and at the stored entries what they add."""
         log_zero = self.log_zero(*self.parameters)
-        at_entries = [p.expand(self.batch_shape)[counts.rows, counts.indices] for p in self.parameters]
+        at_entries = [_gather(p, counts) for p in self.parameters]
         excess = self._excess_or_zero(counts.values.to(log_zero.dtype), at_entries)
         return log_zero.sum(-1) + counts.sum_per_cell(excess)
 
@@ -63,3 +63,10 @@ class SparseCountDistribution(CountDistribution):
         with torch.no_grad():
             shape = (*sample_shape, *self.batch_shape)
             return self.draw([p.expand(shape) for p in self.parameters], generator)
+
+
+def _gather(parameter: Tensor, counts: CountBatch) -> Tensor:
+    """A parameter, (genes,) or (batch, genes), at the stored entries."""
+    if parameter.dim() == 1:
+        return parameter.index_select(0, counts.indices)
+    return parameter.reshape(-1).index_select(0, counts.positions)

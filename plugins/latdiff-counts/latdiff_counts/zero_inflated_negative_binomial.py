@@ -7,12 +7,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid
 
 from latdiff_core.interfaces import Covariates, Decoder, DecoderConfig, GeneStatistics, Sizes
 from latdiff_counts.count_network import CountNetwork, DispersedConfig
 from latdiff_counts.dispersion import Dispersion
-from latdiff_counts.likelihood import nb_log_excess, nb_log_zero, sample_nb
+from latdiff_counts.likelihood import log_mix, nb_log_excess, nb_log_zero, sample_nb
 from latdiff_counts.sparse_distribution import SparseCountDistribution
 
 INITIAL_ZI_LOGIT = -3.0
@@ -48,8 +47,7 @@ class ZeroInflatedNegativeBinomial(SparseCountDistribution):
 
     @staticmethod
     def log_zero(log_mu: Tensor, log_theta: Tensor, zi_logits: Tensor) -> Tensor:
-        nb_zero = nb_log_zero(log_mu, log_theta)
-        return torch.logaddexp(logsigmoid(zi_logits), logsigmoid(-zi_logits) + nb_zero)
+        return log_mix(zi_logits, nb_log_zero(log_mu, log_theta), torch.zeros_like(log_mu[:1, :1]))
 
     @staticmethod
     def log_excess(x: Tensor, log_mu: Tensor, log_theta: Tensor, zi_logits: Tensor) -> Tensor:
