@@ -55,6 +55,8 @@ class _NBLogZero(Function):
     def forward(ctx: Any, log_mu: Tensor, log_theta: Tensor) -> Tensor:
         minus_theta, odds = log_theta.exp().neg_(), log_mu - log_theta
         value = softplus(odds).mul_(minus_theta)
+        if not any(ctx.needs_input_grad):
+            return value
         slope = odds.sigmoid_().mul_(minus_theta)
         ctx.save_for_backward(value, slope)
         ctx.shapes = log_mu.shape, log_theta.shape
@@ -130,13 +132,6 @@ def _nb_log_excess(x: Tensor, log_mu: Tensor, log_theta: Tensor) -> tuple[Tensor
 def nb_log_prob(x: Tensor, log_mu: Tensor, log_theta: Tensor) -> Tensor:
     """log NB(x) in the mean and inverse-dispersion parameterisation (Var = mu + mu^2 / theta)."""
     return nb_log_zero(log_mu, log_theta) + nb_log_excess(x, log_mu, log_theta)
-
-
-def sample_nb(mu: Tensor, theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Draw from NB as a Poisson whose rate is Gamma(theta, theta / mu); the shape is that of ``mu``."""
-    shape = theta.expand_as(mu).contiguous()
-    rate = torch._standard_gamma(shape, generator=generator) * (mu / shape)
-    return torch.poisson(rate, generator=generator)
 
 
 def _log_rising(x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:

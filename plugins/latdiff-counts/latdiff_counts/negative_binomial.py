@@ -11,7 +11,8 @@ from torch import Tensor
 from latdiff_core.interfaces import Covariates, Decoder, DecoderConfig, GeneStatistics, Sizes
 from latdiff_counts.count_network import CountNetwork, DispersedConfig
 from latdiff_counts.dispersion import Dispersion
-from latdiff_counts.likelihood import nb_log_excess, nb_log_zero, sample_nb
+from latdiff_counts.likelihood import nb_log_excess, nb_log_zero
+from latdiff_counts.sampling import positive_nb, sample_nb
 from latdiff_counts.sparse_distribution import SparseCountDistribution
 
 
@@ -49,6 +50,10 @@ class NegativeBinomial(SparseCountDistribution):
     def draw(parameters: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:
         log_mu, log_theta = parameters
         return sample_nb(log_mu.exp(), log_theta.exp(), generator)
+
+    @staticmethod
+    def draw_positive(parameters: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:
+        return positive_nb(*parameters, generator)
 
 
 class NegativeBinomialDecoder(Decoder):

@@ -13,7 +13,8 @@ from latdiff_core.interfaces import Covariates, Decoder, DecoderConfig, GeneStat
 from latdiff_counts.count_network import CountNetwork, DispersedConfig
 from latdiff_counts.dispersion import Dispersion
 from latdiff_counts.fast_parameter import FastParameter
-from latdiff_counts.likelihood import LOG_THETA_RANGE, log_mix, nb_log_excess, nb_log_zero, sample_nb
+from latdiff_counts.likelihood import LOG_THETA_RANGE, log_mix, nb_log_excess, nb_log_zero
+from latdiff_counts.sampling import positive_nb, sample_nb
 from latdiff_counts.sparse_distribution import SparseCountDistribution
 
 INITIAL_TAIL_LOGIT = -3.5
@@ -72,6 +73,14 @@ class NegativeBinomialMixture(SparseCountDistribution):
         log_mu, log_theta, log_theta_tail, tail_logits = parameters
         in_tail = torch.bernoulli(torch.sigmoid(tail_logits), generator=generator).bool()
         return sample_nb(log_mu.exp(), torch.where(in_tail, log_theta_tail, log_theta).exp(), generator)
+
+    @staticmethod
+    def draw_positive(parameters: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:
+        log_mu, log_theta, log_theta_tail, tail_logits = parameters
+        seen = [torch.expm1(nb_log_zero(log_mu, theta)).neg_() for theta in (log_theta, log_theta_tail)]
+        in_tail = torch.sigmoid(tail_logits + (seen[1] / seen[0]).log())  # of the counts that are not zero
+        drawn_in_tail = torch.bernoulli(in_tail, generator=generator).bool()
+        return positive_nb(log_mu, torch.where(drawn_in_tail, log_theta_tail, log_theta), generator)
 
 
 class NegativeBinomialMixtureDecoder(Decoder):

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from latdiff_core.counts import CountBatch
+from latdiff_core.errors import LatdiffError
 from latdiff_core.interfaces import CountDistribution
+from latdiff_core.interfaces.decoder import LARGEST_INT32
+from latdiff_counts.sampling import sample_nonzeros
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 class SparseCountDistribution(CountDistribution):
@@ -42,6 +50,11 @@ class SparseCountDistribution(CountDistribution):
     def draw(parameters: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:
         """Draw counts in the shape of the first of the parameters."""
 
+    @staticmethod
+    @abstractmethod
+    def draw_positive(parameters: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:
+        """Draw counts given that they are not zero, (entries,), from parameters of these entries."""
+
     def log_prob(self, value: Tensor) -> Tensor:
         value = value.to(self.parameters[0].dtype)
         return self.log_zero(*self.parameters) + self._excess_or_zero(value, self.parameters)
@@ -49,7 +62,7 @@ class SparseCountDistribution(CountDistribution):
     def log_likelihood(self, counts: CountBatch) -> Tensor:
         """Every gene as a zero, and at the stored entries what they add."""
         log_zero = self.log_zero(*self.parameters)
-        at_entries = [_gather(p, counts) for p in self.parameters]
+        at_entries = [_gather(p, counts.indices, counts.positions) for p in self.parameters]
         excess = self._excess_or_zero(counts.values.to(log_zero.dtype), at_entries)
         return log_zero.sum(-1) + counts.sum_per_cell(excess)
 
@@ -64,9 +77,25 @@ class SparseCountDistribution(CountDistribution):
             shape = (*sample_shape, *self.batch_shape)
             return self.draw([p.expand(shape) for p in self.parameters], generator)
 
+    def sample_csr(self, generator: torch.Generator | None = None) -> csr_matrix:
+        """Where the counts are that are not zero, by log p(0), and only there their sizes."""
+        from scipy.sparse import csr_matrix
 
-def _gather(parameter: Tensor, counts: CountBatch) -> Tensor:
-    """A parameter, (genes,) or (batch, genes), at the stored entries."""
+        cells, genes = self.batch_shape
+        with torch.no_grad():
+            log_zero = self.log_zero(*self.parameters)
+            positions = sample_nonzeros(log_zero, generator)
+            indices = positions % genes
+            counts = self.draw_positive([_gather(p, indices, positions) for p in self.parameters], generator)
+            ends = torch.searchsorted(positions, torch.arange(1, cells + 1, device=positions.device) * genes)
+        if bool(log_zero.sum().isnan()) or not bool((counts < LARGEST_INT32).all()):
+            raise LatdiffError("sampled counts are not finite or exceed 2^31; the model is not usable, fit it again")
+        data, columns = (x.to(torch.int32).cpu().numpy() for x in (counts, indices))
+        return csr_matrix((data, columns, np.concatenate([[0], ends.cpu().numpy()])), shape=(cells, genes))
+
+
+def _gather(parameter: Tensor, genes: Tensor, positions: Tensor) -> Tensor:
+    """A parameter, (genes,) or (batch, genes), at entries given by their genes and their flat positions."""
     if parameter.dim() == 1:
-        return parameter.index_select(0, counts.indices)
-    return parameter.reshape(-1).index_select(0, counts.positions)
+        return parameter.index_select(0, genes)
+    return parameter.reshape(-1).index_select(0, positions)

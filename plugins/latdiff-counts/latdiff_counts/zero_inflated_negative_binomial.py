@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from latdiff_core.interfaces import Covariates, Decoder, DecoderConfig, GeneStatistics, Sizes
 from latdiff_counts.count_network import CountNetwork, DispersedConfig
 from latdiff_counts.dispersion import Dispersion
-from latdiff_counts.likelihood import log_mix, nb_log_excess, nb_log_zero, sample_nb
+from latdiff_counts.likelihood import log_mix, nb_log_excess, nb_log_zero
+from latdiff_counts.sampling import positive_nb, sample_nb
 from latdiff_counts.sparse_distribution import SparseCountDistribution
 
 INITIAL_ZI_LOGIT = -3.0
@@ -60,6 +61,11 @@ class ZeroInflatedNegativeBinomial(SparseCountDistribution):
         log_mu, log_theta, zi_logits = parameters
         counts = sample_nb(log_mu.exp(), log_theta.exp(), generator)
         return counts * torch.bernoulli(torch.sigmoid(-zi_logits), generator=generator)
+
+    @staticmethod
+    def draw_positive(parameters: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:
+        log_mu, log_theta, _ = parameters
+        return positive_nb(log_mu, log_theta, generator)
 
 
 class ZeroInflatedNegativeBinomialDecoder(Decoder):
