@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from latdiff_core.sparse_product import goes_sparse, sparse_product
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
@@ -70,6 +72,15 @@ class CountBatch:
     def library(self) -> Tensor:
         """Total counts of each cell over the modelled genes, (batch,), float32."""
         return self.sum_per_cell(self.values)
+
+    def times(self, entries: Tensor, table: Tensor) -> Tensor:
+        """One number per stored entry, as (batch, genes), times ``table`` (genes, width); differentiable by ``table``.
+
+        On a CPU only the stored entries are multiplied, unless half of all or more are stored.
+        """
+        if goes_sparse(table.device, len(entries) / max(1, len(self) * self.genes)):
+            return sparse_product(self.indptr, self.indices, entries, table)
+        return self.dense(entries).to(table.dtype) @ table
 
     def sum_per_cell(self, entries: Tensor) -> Tensor:
         """Sum one number per stored entry, (nonzeros,), over each cell, (batch,)."""

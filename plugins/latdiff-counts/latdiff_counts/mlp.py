@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field, PositiveInt
 from torch import nn
 from torch.distributions import Normal
 
 from latdiff_core.counts import CountBatch
 from latdiff_core.interfaces import Covariates, Encoder, EncoderConfig, GeneStatistics, Sizes
-from latdiff_counts.layers import hidden_layers
+from latdiff_counts.layers import GeneLinear, activation, hidden_layers
 from latdiff_counts.posterior import bounded_posterior
 
 
@@ -21,13 +20,13 @@ class MLPEncoder(Encoder):
 
     def __init__(self, *, sizes: Sizes, hidden: Sequence[int], dropout: float) -> None:
         super().__init__()
-        self.layers = hidden_layers(sizes.genes + sizes.nuisance, hidden, dropout)
+        self.first = GeneLinear(sizes.genes, sizes.nuisance, hidden[0])
+        self.layers = nn.Sequential(*activation(hidden[0], dropout), *hidden_layers(hidden[0], hidden[1:], dropout))
         self.mean = nn.Linear(hidden[-1], sizes.latent_dim)
         self.log_variance = nn.Linear(hidden[-1], sizes.latent_dim)
 
     def forward(self, counts: CountBatch, covariates: Covariates) -> Normal:
-        inputs = torch.cat([counts.log1p_normalised(), covariates.nuisance], dim=-1)  # (batch, genes + nuisance)
-        hidden = self.layers(inputs.to(self.mean.weight.dtype))  # (batch, hidden[-1])
+        hidden = self.layers(self.first(counts, covariates.nuisance))  # (batch, hidden[-1])
         return bounded_posterior(self.mean(hidden), self.log_variance(hidden))
 
 

@@ -54,8 +54,7 @@ class PCAMLPEncoder(Encoder):
         self.log_variance = nn.Linear(hidden[-1], sizes.latent_dim)
 
     def forward(self, counts: CountBatch, covariates: Covariates) -> Normal:
-        values = counts.log1p_normalised().to(self.loadings.dtype)
-        points = values @ self.loadings - self.offset  # (batch, components)
+        points = counts.times(counts.log1p_values(), self.loadings) - self.offset  # (batch, components)
         inputs = torch.cat([points, covariates.nuisance.to(points.dtype)], dim=-1)
         hidden = self.layers(inputs.to(self.mean.weight.dtype))  # (batch, hidden[-1])
         return bounded_posterior(self.mean(hidden), self.log_variance(hidden))

@@ -40,8 +40,10 @@ def test_no_gene_carries_most_of_the_variance_of_the_first_layer():
     mean = torch.exp(2.5 * torch.randn(300, generator=generator))
     counts = torch.poisson(mean * torch.exp(0.3 * torch.randn(200, 1, generator=generator)), generator=generator)
     seen = []
-    encoder = _encoder(300)
-    encoder.layers[0].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    encoder = MLPEncoderConfig(hidden=(300,)).build(sizes=Sizes(genes=300, latent_dim=4), statistics=None)
+    with torch.no_grad():
+        encoder.first.genes.copy_(torch.eye(300))  # the first layer then gives what it is given
+    encoder.first.register_forward_hook(lambda module, inputs, output: seen.append(output.detach()))
     _posterior(encoder, counts)
 
     def share_of_ten(x):
