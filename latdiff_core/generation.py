@@ -12,6 +12,7 @@ from torch import Tensor
 
 from latdiff_core.autoencoder import CountAutoencoder
 from latdiff_core.conditions import Annotations, Conditions
+from latdiff_core.cpu import tuned_cpu
 from latdiff_core.data.request import TrainingCells, draw_matching
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import LatdiffError
@@ -55,7 +56,7 @@ def generate_counts(
         generator = torch.Generator().manual_seed(block_seed(seed, number))
         asked = annotations[rows]
         sizes = None if library is None else library[rows]
-        with torch.no_grad():
+        with torch.no_grad(), tuned_cpu():
             z, generated = _sample_latents(autoencoder, diffusion, asked.conditions, training, generator, sizes is None)
             distribution = autoencoder.decode(z, generated if sizes is None else sizes.to(z), asked.covariates(schema))
             if mean:

@@ -20,7 +20,7 @@ def goes_sparse(device: torch.device, share: float) -> bool:
 
 def sparse_product(indptr: Tensor, indices: Tensor, entries: Tensor, table: Tensor) -> Tensor:
     """The CSR matrix (batch, genes) times ``table`` (genes, width), as (batch, width); differentiable by the table."""
-    product: Tensor = _SparseProduct.apply(indptr, indices, entries.to(table.dtype), table)
+    product: Tensor = _SparseProduct.apply(indptr, indices, entries.to(table.dtype), table)  # type: ignore[no-untyped-call]
     return product
 
 

@@ -10,10 +10,11 @@ from latdiff_core import LatentDiffusion
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import ConfigError, LatdiffError
 from latdiff_core.generation import BLOCK
+from latdiff_core.interfaces import CountDistribution
 from latdiff_counts import NegativeBinomial
 
 ASKED = {"cell_type": "NK", "dose": 1.0}
-LONGER = {"training.diffusion": {"steps": 400, "checks": 4, "batch_size": 64, "learning_rate": 3e-3, "ema_decay": 0.9}}
+LONGER = {"training.diffusion": {"steps": 1000, "checks": 4, "batch_size": 64, "learning_rate": 3e-3, "ema_decay": 0.9}}
 
 
 def dense(model: LatentDiffusion, n: int, conditions=ASKED, **options: object) -> np.ndarray:
@@ -170,9 +171,23 @@ def test_a_single_library_size_out_of_range_is_moved_into_it_with_a_warning(fitt
 
 @pytest.mark.parametrize("drawn", [torch.nan, torch.inf, 2.0**31, -9e18])
 def test_counts_that_int32_cannot_hold_are_an_error(drawn):
-    class Wrong(NegativeBinomial):
+    class Dense(NegativeBinomial):
+        sample_csr = CountDistribution.sample_csr
+
         def sample(self, sample_shape=(), generator=None):
             return torch.full((2, 3), drawn)
 
+    class Sparse(NegativeBinomial):
+        @staticmethod
+        def draw_positive(parameters, generator):
+            return torch.full_like(parameters[0], drawn)
+
+    for wrong in (Dense, Sparse):
+        with pytest.raises(LatdiffError, match="not finite"):
+            wrong(torch.full((2, 3), 3.0), torch.zeros(3)).sample_csr(torch.Generator().manual_seed(0))
+
+
+def test_a_distribution_that_is_not_finite_has_no_samples():
+    """Comparisons with NaN are false: a damaged model would give cells without counts."""
     with pytest.raises(LatdiffError, match="not finite"):
-        Wrong(torch.zeros(2, 3), torch.zeros(3)).sample_csr()
+        NegativeBinomial(torch.full((2, 3), torch.nan), torch.zeros(3)).sample_csr()

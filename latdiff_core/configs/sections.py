@@ -171,6 +171,14 @@ class TrainingConfig(Config):
     """Share of the cells held out to choose the best weights; 0 trains on all and keeps the last."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """Where Lightning trains."""
+    devices: PositiveInt = 1
+    """Processes, and GPUs where there are some, on each machine; a batch is shared among all of them."""
+    nodes: PositiveInt = 1
+    """Machines."""
+    strategy: str = "auto"
+    """Lightning's strategy for several devices, such as ddp."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Numbers of the networks' matrix products; likelihoods are in float32 either way."""
     autoencoder: AutoencoderTraining = AutoencoderTraining()
     """Stage 1."""
     diffusion: DiffusionTraining = DiffusionTraining()

@@ -21,6 +21,19 @@ if TYPE_CHECKING:
 LARGEST_INT32 = 2.0**31
 
 
+def as_int32(counts: Tensor) -> Tensor:
+    """Sampled counts as int32.
+
+    Raises
+    ------
+    LatdiffError
+        If one is not finite, negative (a Poisson draw of an infinite rate), or too large.
+    """
+    if not bool(((counts >= 0) & (counts < LARGEST_INT32)).all()):
+        raise LatdiffError("sampled counts are not finite or exceed 2^31; the model is not usable, fit it again")
+    return counts.to(torch.int32)
+
+
 class CountDistribution(Distribution, ABC):
     """A distribution over the counts of every gene of every cell, batch shape (batch, genes)."""
 
@@ -52,10 +65,7 @@ class CountDistribution(Distribution, ABC):
         """Draw counts as a scipy CSR matrix of int32, (batch, genes)."""
         from scipy.sparse import csr_matrix
 
-        counts = self.sample(generator=generator)
-        if not bool(((counts >= 0) & (counts < LARGEST_INT32)).all()):  # a Poisson draw of an infinite rate is negative
-            raise LatdiffError("sampled counts are not finite or exceed 2^31; the model is not usable, fit it again")
-        return csr_matrix(counts.to(torch.int32).cpu().numpy())
+        return csr_matrix(as_int32(self.sample(generator=generator)).cpu().numpy())
 
 
 class Decoder(nn.Module, ABC):

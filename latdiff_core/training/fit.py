@@ -18,6 +18,7 @@ from latdiff_core.assembly import build_autoencoder, build_diffusion
 from latdiff_core.autoencoder import CountAutoencoder
 from latdiff_core.conditions import Annotations
 from latdiff_core.configs import ModelConfig
+from latdiff_core.cpu import tuned_cpu
 from latdiff_core.data import gene_statistics
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import RunFolderError
@@ -72,7 +73,7 @@ def fit_model(
     """
     folder.mkdir(parents=True, exist_ok=True)
     seed = config.training.seed
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), tuned_cpu():
         torch.manual_seed(seed)
         train, held_out = split_cells(counts.shape[0], config.training.validation_fraction, seed)
         autoencoder = build_autoencoder(config, schema, gene_statistics(counts[train]))

@@ -62,7 +62,10 @@ def run_stage(
             raise ConfigError("training -> accelerator: there is no GPU here that torch can use; give auto or cpu")
         trainer = pl.Trainer(
             accelerator=config.accelerator,
-            devices=1,
+            devices=config.devices,
+            num_nodes=config.nodes,
+            strategy=config.strategy,
+            precision="bf16-mixed" if config.precision == "bfloat16" else "32-true",
             max_epochs=epochs,
             gradient_clip_val=gradient_clip,
             callbacks=callbacks,

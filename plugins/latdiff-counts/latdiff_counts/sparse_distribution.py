@@ -12,8 +12,7 @@ from torch import Tensor
 
 from latdiff_core.counts import CountBatch
 from latdiff_core.errors import LatdiffError
-from latdiff_core.interfaces import CountDistribution
-from latdiff_core.interfaces.decoder import LARGEST_INT32
+from latdiff_core.interfaces import CountDistribution, as_int32
 from latdiff_counts.sampling import sample_nonzeros
 
 if TYPE_CHECKING:
@@ -84,13 +83,13 @@ class SparseCountDistribution(CountDistribution):
         cells, genes = self.batch_shape
         with torch.no_grad():
             log_zero = self.log_zero(*self.parameters)
+            if bool(log_zero.sum().isnan()):  # of which the comparisons below would make zeros
+                raise LatdiffError("the distribution of counts is not finite; the model is not usable, fit it again")
             positions = sample_nonzeros(log_zero, generator)
             indices = positions % genes
             counts = self.draw_positive([_gather(p, indices, positions) for p in self.parameters], generator)
             ends = torch.searchsorted(positions, torch.arange(1, cells + 1, device=positions.device) * genes)
-        if bool(log_zero.sum().isnan()) or not bool((counts < LARGEST_INT32).all()):
-            raise LatdiffError("sampled counts are not finite or exceed 2^31; the model is not usable, fit it again")
-        data, columns = (x.to(torch.int32).cpu().numpy() for x in (counts, indices))
+        data, columns = as_int32(counts).cpu().numpy(), indices.to(torch.int32).cpu().numpy()
         return csr_matrix((data, columns, np.concatenate([[0], ends.cpu().numpy()])), shape=(cells, genes))
 
 

@@ -43,11 +43,12 @@ def _p_value(draws: np.ndarray, log_prob: Tensor) -> float:
 @pytest.mark.parametrize("how", ["sparse", "dense"])
 def test_draws_follow_the_distribution_over_a_grid_of_means_and_dispersions(make, how):
     """Chi-square of every count up to 5,000 and of all larger ones, tails included; the smallest of 25 p-values."""
-    log_mu, log_theta = (axis.flatten() for axis in torch.meshgrid(torch.tensor(MU), torch.tensor(THETA), indexing="ij"))
-    log_mu, log_theta = log_mu.log(), log_theta.log()
+    log_mu, log_theta = torch.cartesian_prod(torch.tensor(MU), torch.tensor(THETA)).log().unbind(-1)
     distribution: SparseCountDistribution = make(log_mu.expand(CELLS, -1), log_theta)
     generator = torch.Generator().manual_seed(3)
-    draws = distribution.sample_csr(generator).toarray() if how == "sparse" else distribution.sample(generator=generator)
+    draws = (
+        distribution.sample_csr(generator).toarray() if how == "sparse" else distribution.sample(generator=generator)
+    )
     counts = torch.arange(5000.0).unsqueeze(-1).expand(-1, len(log_mu)).double()
     exact = make(log_mu.double().expand(5000, -1), log_theta.double()).log_prob(counts)
     p_values = [_p_value(np.asarray(draws[:, gene]), exact[:, gene]) for gene in range(len(log_mu))]

@@ -1,0 +1,67 @@
+"""Faster arithmetic on a CPU, with the same numbers."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Names of glibc's settings (malloc.h)."""
+
+
+@contextmanager
+def tuned_cpu() -> Iterator[None]:
+    """Within, memory that is freed is used again, and products of float32 matrices are oneDNN's.
+
+    Training and generation allocate the same (batch, genes) again and again; by default every one is returned to the
+    system and every page of it is fetched anew. glibc is told to keep such memory, for the life of the process; other
+    systems are left alone. MKL, torch's default, multiplies at half the speed of oneDNN on some processors (AMD EPYC,
+    128 x 256 by 256 x 13,714: 11.9 ms against 5.9 ms); where oneDNN is as exact, it does the work.
+    """
+    _keep_freed_memory()
+    if not _onednn_is_exact():
+        yield
+        return
+    with _onednn():
+        yield
+
+
+@cache
+def _keep_freed_memory() -> None:
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # no glibc
+        return
+    mallopt(M_MMAP_THRESHOLD, 2**30)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+@contextmanager
+def _onednn() -> Iterator[None]:
+    """Let oneDNN multiply: torch takes it for float32 only where bfloat16 would be allowed too."""
+    backend: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = backend.fp32_precision
+    backend.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        backend.fp32_precision = before
+
+
+@cache
+def _onednn_is_exact() -> bool:
+    """Whether this processor keeps float32 when it need not: those with matrix units (AMX) do not."""
+    if not hasattr(torch.backends.mkldnn, "matmul"):
+        return False
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        x, weight = torch.randn(128, 256), torch.randn(1024, 256)
+    with _onednn():
+        found = torch.nn.functional.linear(x, weight)
+    exact = torch.nn.functional.linear(x.double(), weight.double())
+    return bool((found - exact).abs().max() < 1e-4)  # bfloat16: 0.1
