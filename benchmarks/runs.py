@@ -23,7 +23,7 @@ def run_once(name: str, generator: Generator, data: Path, seed: int, folder: Pat
     if path.exists():
         return
     print(f"{data.stem} {name} seed {seed}", flush=True)
-    torch.set_num_threads(threads)  # again for each run: what evaluates the last one raises it
+    torch.set_num_threads(threads)
     train, test = load_split(data)
     generated = generator(train, test.obs[LABEL], seed)
     found = evaluate(test, generated.cells, train, [LABEL], seed=seed, splits=SPLITS)

@@ -9,6 +9,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import sparse
 
 from latdiff_core.data import demo_data
@@ -123,6 +124,13 @@ def test_the_same_seed_gives_the_same_figures(halves, quick):
     train, held_out, further = halves
     first, second = (evaluate(held_out, further, train, splits=2, seed=1).values for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
+
+
+def test_the_number_of_threads_stays_as_it_was(halves, quick):
+    """numba, below scanpy, raises torch's to all cores, which slows a later fit several-fold on a busy machine."""
+    train, held_out, further = halves
+    evaluate(held_out, further, train, ["cell_type"], splits=2)
+    assert torch.get_num_threads() == 1
 
 
 def test_generated_cells_say_what_they_are_compared_by(halves, quick):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
+import torch
 
 from latdiff_core.evaluation.cells import CellSet, Reference
 from latdiff_core.evaluation.metrics.genes import correlation
@@ -95,5 +96,7 @@ def _markers(cells: CellSet, label: str, control: str | None) -> set[str]:
             cells.values,
             obs=pd.DataFrame({"group": pd.Categorical(group)}).set_index(np.arange(len(group)).astype(str)),
         )
+        threads = torch.get_num_threads()
         scanpy.tl.rank_genes_groups(adata, "group", groups=["in"], reference="out", n_genes=MARKERS, method="t-test")
+        torch.set_num_threads(threads)  # which numba, below scanpy, raises to all cores
         return set(adata.uns["rank_genes_groups"]["names"]["in"])
