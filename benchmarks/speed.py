@@ -1,0 +1,79 @@
+"""How fast latdiff is, beside what it is compared with: `python benchmarks/speed.py --data FOLDER`.
+
+Every row is measured in a process of its own, both sides in one run, on the stated number of threads; figures are
+medians of repeats. Rows that are there are not measured again: `benchmarks/results/speed/NAME.json`. All become
+`book/speed.md`. `--works` chooses rows, `--again` measures them anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from runs import BOOK, RESULTS
+from speed_works import WORKS
+
+from latdiff_core.data.files import write_text
+
+FOLDER = RESULTS / "speed"
+HEADINGS = ("work", "threads", "latdiff", "against", "ratio", "to reach")
+HOW = """Printed by `benchmarks/speed.py`: every row in a process of its own, both sides in one run, medians of repeats.
+The GEMM floor of a training step is the time of the decoder's three matrix products alone: forward, gradient of the
+input, gradient of the weights.
+"""
+
+
+def measure(work: str, data: Path, threads: int) -> None:
+    """Measure one row in this process, and write its JSON."""
+    torch.set_num_threads(threads)
+    rows = WORKS[work](data)
+    document = {"work": work, "threads": threads, "torch": torch.__version__, "rows": rows}
+    write_text(FOLDER / f"{work}.json", json.dumps(document, indent=1) + "\n")
+
+
+def write_table() -> None:
+    """The page of the book, from the JSON of every row, and print it."""
+    lines = ["# Speed\n", HOW, _line(HEADINGS), "|---" * len(HEADINGS) + "|"]
+    for path in (FOLDER / f"{work}.json" for work in WORKS):
+        if not path.is_file():
+            continue
+        document = json.loads(path.read_text())
+        for row in document["rows"]:
+            ratio = f"{row['ratio']:.2f}" if "ratio" in row else ""
+            values = {**row, "threads": document["threads"], "ratio": ratio}
+            lines.append(_line([str(values.get(heading, "")) for heading in HEADINGS]))
+    page = "\n".join(lines) + "\n"
+    write_text(BOOK / "speed.md", page)
+    print(page)
+
+
+def _line(cells: list[str] | tuple[str, ...]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Measure what is missing, each in its own process; then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the .h5ad files")
+    parser.add_argument("--works", nargs="+", default=list(WORKS), choices=list(WORKS))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--again", action="store_true", help="measure also what was measured before")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    for work in arguments.works:
+        if arguments.here:
+            measure(work, arguments.data, arguments.threads)
+        elif arguments.again or not (FOLDER / f"{work}.json").is_file():
+            print(work, flush=True)
+            command = [sys.executable, __file__, "--data", arguments.data, "--works", work, "--here"]
+            subprocess.run([*map(str, command), "--threads", str(arguments.threads)], check=True)
+    if not arguments.here:
+        write_table()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The models that `speed.py` trains, latdiff's and scvi-tools', of the same widths, latent and batch."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import torch
+
+from latdiff_core.assembly import build_autoencoder
+from latdiff_core.conditions import Annotations
+from latdiff_core.configs import ModelConfig, recipe_config
+from latdiff_core.cpu import tuned_cpu
+from latdiff_core.data import annotation_table, build_schema, encode_obs, gene_statistics, raw_counts
+from latdiff_core.training.batches import CellData, Shuffled, loader
+from latdiff_core.training.modules import AutoencoderStage
+from latdiff_core.training.stage import run_stage
+
+HIDDEN, LATENT, BATCH, LEARNING_RATE = 256, 32, 128, 1e-3
+NB = {
+    "autoencoder.latent_dim": LATENT,
+    "autoencoder.encoder": {"kind": "mlp", "hidden": [HIDDEN, HIDDEN]},
+    "autoencoder.decoder": {"kind": "negative_binomial", "hidden": [HIDDEN, HIDDEN]},
+    "training.autoencoder": {"batch_size": BATCH, "learning_rate": LEARNING_RATE},
+}
+"""Two hidden layers on both sides, as scvi-tools' model below has them."""
+
+
+class Stage1:
+    """Stage 1 ready to be trained for any number of epochs, over again."""
+
+    def __init__(self, cells: anndata.AnnData, overrides: dict[str, Any], label: str = "cell_type") -> None:
+        self.config: ModelConfig = recipe_config("default", [label], overrides)
+        self.counts = raw_counts(cells)
+        table = annotation_table(cells, [label])
+        self.schema = build_schema(cells.var_names, table, self.config.data)
+        annotations = Annotations(encode_obs(table, self.schema.attributes), encode_obs(table, self.schema.nuisance))
+        self.data = CellData(self.counts, annotations, self.schema)
+        self.statistics = gene_statistics(self.counts)
+
+    def build(self) -> Any:
+        """The autoencoder with its first weights."""
+        torch.manual_seed(0)
+        return build_autoencoder(self.config, self.schema, self.statistics)
+
+    def train(self, epochs: int) -> float:
+        """Seconds of so many epochs."""
+        section, model = self.config.training.autoencoder, self.build()
+        stage = AutoencoderStage(model, section, epochs, cells=len(self.data))
+        with tempfile.TemporaryDirectory() as folder, tuned_cpu():
+            start = time.perf_counter()
+            run_stage(
+                stage, "stage 1", loader(self.data, Shuffled(len(self.data), section.batch_size, 0)), None,
+                config=self.config.training, epochs=epochs, gradient_clip=section.gradient_clip, ema_decay=None,
+                folder=Path(folder), progress=False,
+            )  # fmt: skip
+            return time.perf_counter() - start
+
+
+def scvi_stage1(cells: anndata.AnnData) -> Callable[[int], float]:
+    """The same of scvi-tools' SCVI: seconds of so many epochs of a new model."""
+    warnings.simplefilter("ignore")
+    import logging
+
+    import scvi
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    data = anndata.AnnData(cells.X.copy(), obs=cells.obs[[]], var=cells.var[[]])
+    scvi.model.SCVI.setup_anndata(data)
+
+    def train(epochs: int) -> float:
+        scvi.settings.seed = 0
+        model = scvi.model.SCVI(data, n_hidden=HIDDEN, n_layers=2, n_latent=LATENT, gene_likelihood="nb")
+        start = time.perf_counter()
+        model.train(
+            epochs, accelerator="cpu", batch_size=BATCH, train_size=1.0, enable_progress_bar=False, logger=False,
+            enable_checkpointing=False, plan_kwargs={"lr": LEARNING_RATE},
+        )  # fmt: skip
+        return time.perf_counter() - start
+
+    return train
+
+
+def cells_per_second(train: Callable[[int], float], cells: int, epochs: int, repeats: int = 3) -> float:
+    """Median over repeats, from the difference of a long and a short training: set-up costs cancel."""
+    train(1)
+    rates = [cells * epochs / (train(1 + epochs) - train(1)) for _ in range(repeats)]
+    return float(np.median(rates))

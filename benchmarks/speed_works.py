@@ -1,0 +1,229 @@
+"""The rows of `speed.py`, a function each: what is timed, against what, and what it is to reach."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import torch
+from speed_models import BATCH, HIDDEN, NB, Stage1, cells_per_second, scvi_stage1
+from torch.nn.functional import linear
+
+from latdiff_core.counts import CountBatch
+from latdiff_core.cpu import tuned_cpu
+from latdiff_core.interfaces import CountDistribution
+from latdiff_core.sparse_product import sparse_product
+from latdiff_counts import NegativeBinomial, NegativeBinomialMixture, ZeroInflatedNegativeBinomial
+
+Row = dict[str, Any]
+REPEATS = 9
+
+
+def seconds(function: Callable[[], Any], repeats: int = REPEATS) -> float:
+    """Median time of a call, after one that warms up."""
+    function()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def _pbmc3k(data: Path) -> anndata.AnnData:
+    return anndata.read_h5ad(data / "pbmc3k.h5ad")
+
+
+def gemm_floor(genes: int, dtype: torch.dtype = torch.float32) -> float:
+    """Seconds that the decoder's three products of one training step take, by the faster library."""
+    hidden, weight = torch.randn(BATCH, HIDDEN, dtype=dtype), torch.randn(genes, HIDDEN, dtype=dtype)
+    gradient = torch.randn(BATCH, genes, dtype=dtype)
+
+    def step() -> None:
+        linear(hidden, weight)
+        gradient @ weight
+        gradient.T @ hidden
+
+    by_mkl = seconds(step)
+    with tuned_cpu():
+        return min(by_mkl, seconds(step))
+
+
+def stage1_full(data: Path) -> list[Row]:
+    """Training, all genes."""
+    return _stage1(_pbmc3k(data), "stage 1, pbmc3k, all genes", ">= 3", floor=True)
+
+
+def stage1_hvg(data: Path) -> list[Row]:
+    """Training, 2,000 genes."""
+    cells = _pbmc3k(data)
+    totals = np.asarray(cells.X.sum(0)).ravel()
+    return _stage1(cells[:, np.sort(np.argsort(-totals)[:2000])].copy(), "stage 1, pbmc3k, 2,000 genes", ">= 2")
+
+
+def _stage1(cells: anndata.AnnData, name: str, target: str, floor: bool = False) -> list[Row]:
+    ours, theirs = Stage1(cells, NB), scvi_stage1(cells)
+    mine = cells_per_second(ours.train, cells.n_obs, 6)
+    other = cells_per_second(theirs, cells.n_obs, 3)
+    rows = [_against(f"{name}, float32", mine, other, "cells/s", "scvi-tools", target)]
+    if floor:
+        step, products = BATCH / mine, gemm_floor(cells.n_vars)
+        rows.append(
+            {"work": "the same, of its GEMM floor", "latdiff": f"{1e3 * step:.1f} ms a step",
+             "against": f"{1e3 * products:.1f} ms", "ratio": products / step, "to reach": ">= 0.6"}
+        )  # fmt: skip
+        half = cells_per_second(Stage1(cells, {**NB, "training.precision": "bfloat16"}).train, cells.n_obs, 6)
+        rows.append(_against(f"{name}, bfloat16 products", half, other, "cells/s", "scvi-tools", ">= 4"))
+    return rows
+
+
+def bfloat16_likelihood(data: Path) -> list[Row]:
+    """Held-out likelihood of stage 1 in both precisions."""
+    from latdiff_core import LatentDiffusion
+
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        short = {**NB, "training.autoencoder.epochs": 20, "training.diffusion": {"steps": 1, "checks": 1}}
+        model = LatentDiffusion.from_recipe("default", ["cell_type"], {**short, "training.precision": precision})
+        model.fit(_pbmc3k(data), progress=False)
+        found[precision] = model.fitted.provenance["metrics"]["autoencoder_val_loss"]
+    return [
+        {"work": "negative ELBO of held-out pbmc3k cells after 20 epochs, bfloat16",
+         "latdiff": f"{found['bfloat16']:.1f} nats", "against": f"{found['float32']:.1f} nats in float32",
+         "ratio": found["bfloat16"] / found["float32"], "to reach": "the same"}
+    ]  # fmt: skip
+
+
+def likelihood(data: Path) -> list[Row]:
+    """Log-likelihood forward and backward at 95 % zeros."""
+    import scvi.distributions as theirs
+    from torch.distributions import NegativeBinomial as TorchNB
+
+    log_mu, log_theta, counts = _counts_at(0.95)
+    dense, logits = counts.dense(), torch.full((GENES,), -3.0)
+    parameters = [log_mu.requires_grad_(), log_theta.requires_grad_()]
+
+    def timed(log_likelihood: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
+        def step() -> None:
+            for parameter in parameters:
+                parameter.grad = None
+            log_likelihood(log_mu, log_theta).sum().backward()
+
+        return seconds(step)
+
+    unchecked = {"validate_args": False}
+    with tuned_cpu():
+        nb = timed(lambda m, a: NegativeBinomial(m, a).log_likelihood(counts))
+        mixture = timed(lambda m, a: NegativeBinomialMixture(m, a, a - 3, logits).log_likelihood(counts))
+        zinb = timed(lambda m, a: ZeroInflatedNegativeBinomial(m, a, logits).log_likelihood(counts))
+        torch_nb = timed(lambda m, a: TorchNB(a.exp(), logits=m - a, **unchecked).log_prob(dense))
+        scvi_nb = timed(lambda m, a: theirs.NegativeBinomial(m.exp(), a.exp(), **unchecked).log_prob(dense))
+        scvi_zinb = timed(
+            lambda m, a: theirs.ZeroInflatedNegativeBinomial(m.exp(), a.exp(), zi_logits=logits, **unchecked).log_prob(
+                dense
+            )
+        )
+    name = "log-likelihood, forward and backward, 95 % zeros"
+    return [
+        _faster(f"NB {name}", nb, torch_nb, "torch.distributions", ">= 5"),
+        _faster(f"NB {name}", nb, scvi_nb, "scvi-tools", ">= 5"),
+        _faster(f"ZINB {name}", zinb, scvi_zinb, "scvi-tools", ""),
+        {"work": f"NB mixture {name}", "latdiff": f"{1e3 * mixture:.1f} ms"},
+    ]
+
+
+def sampling(data: Path) -> list[Row]:
+    """Counts of 128 cells at 95 % zeros."""
+    log_mu, log_theta, _ = _counts_at(0.95)
+    distribution = NegativeBinomial(log_mu, log_theta)
+    with tuned_cpu():
+        sparse = seconds(distribution.sample_csr)
+        dense = seconds(lambda: distribution.sample())
+        compressed = seconds(lambda: CountDistribution.sample_csr(distribution))
+    return [
+        _faster("NB counts, 95 % zeros, as CSR", sparse, dense, "dense Gamma-Poisson, left dense", ">= 4"),
+        _faster("NB counts, 95 % zeros, as CSR", sparse, compressed, "dense Gamma-Poisson, compressed", ""),
+    ]
+
+
+def first_layer(data: Path) -> list[Row]:
+    """The first layer of an encoder, forward and backward, at several shares of zeros."""
+    rows = []
+    for zeros in (0.4, 0.5, 0.7, 0.95):
+        dense = torch.rand(BATCH, GENES) * (torch.rand(BATCH, GENES) > zeros)
+        counts, table = CountBatch.from_dense(dense), torch.randn(GENES, HIDDEN).requires_grad_()
+        gradient = torch.randn(BATCH, HIDDEN)
+
+        def sparse(counts=counts, table=table, gradient=gradient) -> None:
+            sparse_product(counts.indptr, counts.indices, counts.values, table).backward(gradient)
+
+        def full(counts=counts, table=table, gradient=gradient) -> None:
+            (counts.dense() @ table).backward(gradient)
+
+        with tuned_cpu():
+            rows.append(_faster(f"first layer, {zeros:.0%} zeros", seconds(sparse), seconds(full), "dense", ""))
+    return rows
+
+
+def start_up(data: Path) -> list[Row]:
+    """What a user waits for before anything happens."""
+    help_, import_ = (
+        seconds(lambda command=command: subprocess.run(command, check=True, capture_output=True), repeats=5)
+        for command in (
+            [str(Path(sys.executable).parent / "latdiff"), "--help"],
+            [sys.executable, "-c", "import latdiff_core"],
+        )
+    )
+    return [
+        {"work": "latdiff --help", "latdiff": f"{help_:.2f} s", "to reach": "< 0.5 s"},
+        {"work": "import latdiff_core", "latdiff": f"{import_:.2f} s", "to reach": "< 1.5 s"},
+    ]
+
+
+GENES = 13_000
+
+
+def _counts_at(zeros: float) -> tuple[torch.Tensor, torch.Tensor, CountBatch]:
+    """Log means and dispersions of a log-normal profile, and counts of 128 cells, of which a share are zero."""
+    generator = torch.Generator().manual_seed(0)
+    profile = torch.randn(GENES, generator=generator).mul_(2).softmax(0)
+    log_theta = torch.full((GENES,), 2.0).log()
+    low, high = 1.0, 1e6
+    for _ in range(40):  # the library size at which the share is met
+        library = (low * high) ** 0.5
+        share = (-log_theta.exp() * torch.log1p(profile * library / log_theta.exp())).exp().mean()
+        low, high = (library, high) if share > zeros else (low, library)
+    log_mu = (profile * library).log().expand(BATCH, -1).clone()
+    counts = NegativeBinomial(log_mu, log_theta).sample(generator=generator)
+    return log_mu, log_theta, CountBatch.from_dense(counts)
+
+
+def _against(work: str, mine: float, other: float, unit: str, whom: str, target: str) -> Row:
+    return {
+        "work": work, "latdiff": f"{mine:,.0f} {unit}", "against": f"{whom}: {other:,.0f} {unit}",
+        "ratio": mine / other, "to reach": target,
+    }  # fmt: skip
+
+
+def _faster(work: str, mine: float, other: float, whom: str, target: str) -> Row:
+    return {
+        "work": work, "latdiff": f"{1e3 * mine:.1f} ms", "against": f"{whom}: {1e3 * other:.1f} ms",
+        "ratio": other / mine, "to reach": target,
+    }  # fmt: skip
+
+
+WORKS: Mapping[str, Callable[[Path], list[Row]]] = {
+    "stage1_full": stage1_full,
+    "bfloat16_likelihood": bfloat16_likelihood,
+    "stage1_hvg": stage1_hvg,
+    "likelihood": likelihood,
+    "sampling": sampling,
+    "first_layer": first_layer,
+    "start_up": start_up,
+}
