@@ -44,6 +44,7 @@ from latdiff_core.data.fingerprint import fingerprint
 from latdiff_core.errors import ConfigError, LatdiffError, TrainingInterrupted
 from latdiff_core.generation import CONDITIONS_STREAM, block_seed, generate_counts, warn_of_untrained_branches
 from latdiff_core.progress import progress_bar
+from latdiff_core.ranks import rank
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,6 +152,8 @@ class LatentDiffusion:
         from latdiff_core.training import fit_model, open_checkpoints
 
         check_assembly(self.config)
+        if checkpoints is None and self.config.training.devices * self.config.training.nodes > 1:
+            raise ConfigError("several processes train together: give a folder that all of them reach as checkpoints")
         cells = read_anndata(adata)
         counts = raw_counts(cells, self.config.data.layer)
         table = annotation_table(cells, [c.key for c in (*self.config.data.conditions, *self.config.data.nuisance)])
@@ -160,7 +163,8 @@ class LatentDiffusion:
         training_cells = TrainingCells(annotations.conditions, library)
         data = fingerprint(counts, schema, annotations)
         with tempfile.TemporaryDirectory() if checkpoints is None else nullcontext(checkpoints) as folder:
-            open_checkpoints(Path(folder), self.config, data, resume)
+            if rank() == 0:
+                open_checkpoints(Path(folder), self.config, data, resume)
             try:
                 result = fit_model(self.config, schema, counts, annotations, Path(folder), progress)
             except KeyboardInterrupt as error:
@@ -272,8 +276,12 @@ class LatentDiffusion:
         return torch.cat(latents).numpy()
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
-        """Write a run folder; an existing one is replaced only with ``overwrite``."""
-        save_run(Path(path), self.config, self._require_fitted(), overwrite)
+        """Write a run folder; an existing one is replaced only with ``overwrite``.
+
+        Of several processes that train together, the first one writes.
+        """
+        if rank() == 0:
+            save_run(Path(path), self.config, self._require_fitted(), overwrite)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -13,7 +13,7 @@ import pytest
 import latdiff_core
 
 ORDER = [
-    {"errors", "cpu", "sparse_product"},
+    {"errors", "cpu", "ranks", "sparse_product"},
     {"counts", "prediction"},
     {"interfaces"},
     {"hookspecs", "registry"},

@@ -337,3 +337,12 @@ def test_a_damaged_checkpoint_is_named(make_model, tiny_data, tmp_path, monkeypa
     (folder / file).write_bytes((folder / file).read_bytes()[:50])
     with pytest.raises(RunFolderError, match="is damaged; remove"):
         make_model().fit(tiny_data, checkpoints=folder, resume=True, progress=False)
+
+
+def test_bfloat16_products_train_to_the_same_likelihood(make_model, tiny_data):
+    """Autocast reaches the matrix products only: weights, likelihood and run folder stay float32."""
+    both = [make_model({"training.precision": p}).fit(tiny_data, progress=False) for p in ("float32", "bfloat16")]
+    losses = [model.fitted.history["autoencoder"][-1]["val_loss"] for model in both]
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=2e-3)
+    assert {weight.dtype for weight in both[1].fitted.autoencoder.parameters()} == {torch.float32}

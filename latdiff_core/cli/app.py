@@ -71,6 +71,14 @@ def fit(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML config, instead of a recipe.")] = None,
     layer: Annotated[str | None, typer.Option(help="Layer with the raw counts, instead of X.")] = None,
+    devices: Annotated[int | None, typer.Option(help="Processes, or GPUs, on each machine.", show_default="1")] = None,
+    nodes: Annotated[int | None, typer.Option(help="Machines, under torchrun or srun.", show_default="1")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="Lightning's strategy for several devices, e.g. ddp.", show_default="auto")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the matrix products: float32 or bfloat16.", show_default="float32")
+    ] = None,
     set_: Sets = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
     overwrite: Overwrite = False,
@@ -78,9 +86,11 @@ def fit(
     """Train a model on raw counts."""
     from latdiff_core.cli.fitting import fit_to_folder
 
+    given = {"devices": devices, "nodes": nodes, "strategy": strategy, "precision": precision}
     fit_to_folder(
         data, out, conditions=condition or [], nuisance=nuisance or [], recipe=recipe, config=config, layer=layer,
-        sets=set_ or [], resume=resume, overwrite=overwrite,
+        sets=set_ or [], training={f"training.{key}": value for key, value in given.items() if value is not None},
+        resume=resume, overwrite=overwrite,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import typer
@@ -12,6 +12,7 @@ from latdiff_core.configs import parse_override
 from latdiff_core.data.files import remove
 from latdiff_core.errors import ConfigError, TrainingInterrupted
 from latdiff_core.model import LatentDiffusion, best_row
+from latdiff_core.ranks import rank
 
 
 def fit_to_folder(
@@ -24,6 +25,7 @@ def fit_to_folder(
     config: Path | None,
     layer: str | None,
     sets: Sequence[str],
+    training: Mapping[str, object],
     resume: bool,
     overwrite: bool,
 ) -> None:
@@ -35,7 +37,7 @@ def fit_to_folder(
         At Ctrl-C, saying how to resume.
     """
     refuse_unless_run(out, overwrite)
-    overrides = dict(map(parse_override, sets))
+    overrides = dict(map(parse_override, sets)) | dict(training)
     if layer is not None:
         overrides["data.layer"] = layer
     asked = [_attribute("--condition", text) for text in conditions]
@@ -51,7 +53,7 @@ def fit_to_folder(
             overrides["data.nuisance"] = unwanted
         model = LatentDiffusion.from_config(config, overrides)
     checkpoints = out.with_name(f"{out.name}.checkpoints")
-    if overwrite and not resume:
+    if overwrite and not resume and rank() == 0:
         remove(checkpoints)
     try:
         model.fit(data, checkpoints=checkpoints, resume=resume)
@@ -59,9 +61,10 @@ def fit_to_folder(
         raise TrainingInterrupted(
             f"interrupted; what was trained is in {checkpoints}. To go on, repeat the same command with --resume"
         ) from None
-    model.save(out, overwrite=overwrite)
-    remove(checkpoints)
-    _report(model, out)
+    if rank() == 0:
+        model.save(out, overwrite=overwrite)
+        remove(checkpoints)
+        _report(model, out)
 
 
 def _attribute(option: str, text: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from latdiff_core.conditions import Annotations, Conditions
 from latdiff_core.counts import CountBatch
 from latdiff_core.interfaces import Covariates
+from latdiff_core.ranks import batch_share
 from latdiff_core.schema import DataSchema
 
 Batch = TypeVar("Batch")
@@ -22,6 +23,8 @@ Batch = TypeVar("Batch")
 
 class Shuffled(Sampler[list[int]]):
     """Batches of shuffled indices, a function of the seed and the epoch alone, so that a resumed run sees the same.
+
+    Where several processes train together, each draws its own part of every batch.
 
     With ``batches`` an epoch has that many full batches, drawn from as many shuffles as it takes; otherwise it is one
     pass.
@@ -45,7 +48,7 @@ class Shuffled(Sampler[list[int]]):
         shuffles = [torch.randperm(self.n, generator=generator) for _ in range(-(-needed // self.n))]
         order = torch.cat(shuffles)[:needed].tolist()
         for start in range(0, needed, self.batch_size):
-            yield order[start : start + self.batch_size]
+            yield batch_share(order[start : start + self.batch_size])
 
 
 class InOrder(Sampler[list[int]]):

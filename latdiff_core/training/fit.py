@@ -22,6 +22,7 @@ from latdiff_core.cpu import tuned_cpu
 from latdiff_core.data import gene_statistics
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import RunFolderError
+from latdiff_core.ranks import rank, wait_for_all
 from latdiff_core.schema import DataSchema
 from latdiff_core.training.batches import CellBatch, CellData, InOrder, LatentBatch, LatentData, Shuffled, loader
 from latdiff_core.training.modules import AutoencoderStage, DiffusionStage
@@ -84,6 +85,7 @@ def fit_model(
         standardise(diffusion, latents, train)
         active = report_activity(latents.loc[:, : autoencoder.latent_dim])
         second = _fit_diffusion(diffusion, config, latents, train, held_out, folder, progress)
+    wait_for_all()  # before the first process may remove the folder that all have read
     return FitResult(autoencoder, diffusion, {"autoencoder": first, "diffusion": second}, active)
 
 
@@ -168,10 +170,12 @@ def _fit_autoencoder(
         folder=folder / "autoencoder",
         progress=progress,
     )
-    save_file(model.cpu().state_dict(), weights)
-    unfinished = metrics.with_suffix(".partial")
-    unfinished.write_text(json.dumps(history))
-    unfinished.replace(metrics)
+    model.cpu()
+    if rank() == 0:
+        save_file(model.state_dict(), weights)
+        unfinished = metrics.with_suffix(".partial")
+        unfinished.write_text(json.dumps(history))
+        unfinished.replace(metrics)
     return history
 
 

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from latdiff_core.configs import TrainingConfig
 from latdiff_core.errors import ConfigError, RunFolderError
+from latdiff_core.ranks import rank, wait_for_all
 from latdiff_core.training.average import ExponentialAverage
 from latdiff_core.training.callbacks import History, SeedEpochs, StageProgress
 from latdiff_core.training.modules import Stage
@@ -49,7 +50,7 @@ def run_stage(
     callbacks: list[Callback] = [SeedEpochs(config.seed), history]
     if ema_decay is not None:
         callbacks.append(WeightAveraging(avg_fn=ExponentialAverage(ema_decay)))
-    if progress:
+    if progress and rank() == 0:
         callbacks.append(StageProgress(title))
     if validation is not None:
         callbacks.append(_checkpoint(folder, "best", monitor="val_loss"))
@@ -74,6 +75,7 @@ def run_stage(
             enable_progress_bar=False,
             enable_model_summary=False,
             default_root_dir=folder,
+            use_distributed_sampler=False,  # ours share out the batches
         )
         try:
             resume = str(last) if last.is_file() else None
@@ -82,6 +84,7 @@ def run_stage(
             trainer.fit(stage, train, validation, ckpt_path=resume, weights_only=True)
         except SystemExit as error:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt(f"{title} training was interrupted in epoch {trainer.current_epoch}") from error
+    wait_for_all()  # until the first process has written the last checkpoint
     chosen = best if validation is not None else last
     stage.load_state_dict(read_checkpoint(chosen)["state_dict"])
     stage.model.eval().requires_grad_(False)
@@ -99,14 +102,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Without its lines on devices and tips."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    """Without its lines on devices, processes and tips."""
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _checkpoint(folder: Path, name: str, monitor: str | None) -> ModelCheckpoint:

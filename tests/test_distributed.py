@@ -1,0 +1,93 @@
+"""Several processes that train together, by the command line and Lightning's strategies."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from latdiff_core import LatentDiffusion
+from latdiff_core.configs import dump_config
+from latdiff_core.errors import ConfigError
+from latdiff_core.ranks import batch_share, rank, world
+
+LATDIFF = [sys.executable, "-m", "latdiff_core.cli"]
+EXACT = {
+    "autoencoder.encoder.dropout": 0.0,
+    "autoencoder.decoder.dropout": 0.0,
+    "training.autoencoder": {"epochs": 8, "batch_size": 27, "learning_rate": 3e-3},  # 108 cells: 4 equal batches
+    "training.diffusion": {"steps": 60, "checks": 3, "batch_size": 64, "learning_rate": 3e-3},
+}
+
+
+def test_two_processes_give_the_loss_curve_of_one(make_model, tiny_data, tmp_path):
+    """`fit --devices 2 --strategy ddp` (gloo): the same global batch, shared out, and one run folder at the end."""
+    single = make_model(EXACT, ["cell_type"])
+    data, config, out = tmp_path / "cells.h5ad", tmp_path / "config.yaml", tmp_path / "run"
+    tiny_data.write_h5ad(data)
+    config.write_text(dump_config(single.config))
+    command = [*LATDIFF, "fit", str(data), "--config", str(config), "--out", str(out)]
+    done = subprocess.run(
+        [*command, "--devices", "2", "--strategy", "ddp"],
+        capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("model written to") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.h5ad", "config.yaml", "run"]
+    shared, alone = LatentDiffusion.load(out), single.fit(tiny_data, progress=False)
+    for stage, metric, tolerance in (("autoencoder", "val_loss", 0.01), ("diffusion", "val_loss", 0.03)):
+        ours, theirs = (
+            np.array([row[metric] for row in model.fitted.history[stage]], dtype=float) for model in (shared, alone)
+        )
+        assert len(ours) == len(theirs)
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance)
+        assert ours[-1] < ours[0]
+    assert shared.generate(5, {"cell_type": "B"}).n_obs == 5
+
+
+def test_several_processes_need_a_folder_that_all_of_them_reach(make_model, tiny_data):
+    with pytest.raises(ConfigError, match="give a folder"):
+        make_model({"training.devices": 2}).fit(tiny_data, progress=False)
+
+
+def test_shares_are_disjoint_and_complete(monkeypatch):
+    """A batch with fewer cells than processes goes to all of them: none may be left without."""
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
+    shares = []
+    for number in range(3):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda number=number: number)
+        shares.append(batch_share(list(range(10))))
+        assert batch_share([7]) == [7]
+    assert sorted(sum(shares, [])) == list(range(10))
+    assert {len(share) for share in shares} == {3, 4}
+
+
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({}, (0, 1)),
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, (3, 4)),
+        ({"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "5"}, (2, 5)),
+        ({"SLURM_NTASKS": "8"}, (0, 1)),
+        ({"LOCAL_RANK": "1", "WORLD_SIZE": "2"}, (1, 2)),
+    ],
+    ids=["alone", "torchrun", "srun", "a batch script without srun", "Lightning"],
+)
+def test_the_launcher_says_which_process_this_is(monkeypatch, environment, found):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert (rank(), world()) == found
+
+
+def test_the_first_process_writes_the_run_folder(fitted_model, monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("RANK", "1")
+    fitted_model.save(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
