@@ -23,12 +23,17 @@ VALIDATION_DRAWS = 8
 class Stage(pl.LightningModule):
     """What both stages share: AdamW under warm-up and cosine decay."""
 
-    def __init__(self, model: torch.nn.Module, learning_rate: float, weight_decay: float, warmup: float) -> None:
+    def __init__(self, model: torch.nn.Module, config: AutoencoderTraining | DiffusionTraining, warmup: float) -> None:
         super().__init__()
         self.model = model
-        self.learning_rate, self.weight_decay, self.warmup = learning_rate, weight_decay, warmup
+        self.learning_rate, self.weight_decay, self.warmup = config.learning_rate, config.weight_decay, warmup
+        self.gradient_clip = config.gradient_clip
         self.cells_seen = 0
         self.sums: dict[str, Tensor | float] = {}
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Clip the norm here: Lightning refuses to where a fused optimiser meets autocast."""
+        torch.nn.utils.clip_grad_norm_(self.parameters(), self.gradient_clip)
 
     def log_mean(self, cells: int, **values: Tensor) -> None:
         """Collect values of a training batch; their means over the epoch are logged with its last one."""
@@ -54,7 +59,7 @@ class AutoencoderStage(Stage):
     model: CountAutoencoder
 
     def __init__(self, model: CountAutoencoder, config: AutoencoderTraining, epochs: int, cells: int) -> None:
-        super().__init__(model, config.learning_rate, config.weight_decay, warmup=0.0)
+        super().__init__(model, config, warmup=0.0)
         self.config = config
         self.cells = cells
         self.rising_epochs = config.kl_warmup * epochs
@@ -81,7 +86,7 @@ class DiffusionStage(Stage):
     model: Diffusion
 
     def __init__(self, model: Diffusion, config: DiffusionTraining, seed: int) -> None:
-        super().__init__(model, config.learning_rate, config.weight_decay, config.warmup)
+        super().__init__(model, config, config.warmup)
         self.seed = seed
 
     def training_step(self, batch: LatentBatch, index: int) -> Tensor:
