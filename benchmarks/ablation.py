@@ -30,7 +30,7 @@ from latdiff_core import LatentDiffusion
 STAGE_1: Mapping[str, dict[str, Any]] = {
     "latent 16": {"autoencoder.latent_dim": 16},
     "latent 64": {"autoencoder.latent_dim": 64},
-    "KL weight 0.1": {"training.autoencoder.kl_weight": 0.1},
+    "KL weight 0.3": {"training.autoencoder.kl_weight": 0.3},
     "KL weight 1": {"training.autoencoder.kl_weight": 1.0},
     "NB": {"autoencoder.decoder.kind": "negative_binomial"},
     "ZINB": {"autoencoder.decoder.kind": "zero_inflated_negative_binomial"},
@@ -41,15 +41,15 @@ STAGE_1: Mapping[str, dict[str, Any]] = {
     "decoder not told the condition": {"autoencoder.decoder.conditional": False},
 }
 STAGE_2: Mapping[str, dict[str, Any]] = {
-    "prediction v": {"diffusion.prediction": "v"},
+    "prediction flow": {"diffusion.prediction": "flow"},
     "prediction clean": {"diffusion.prediction": "clean"},
-    "cosine schedule, v": {"diffusion.schedule": {"kind": "cosine"}, "diffusion.prediction": "v"},
-    "EDM schedule, v": {"diffusion.schedule": {"kind": "edm"}, "diffusion.prediction": "v"},
-    "U-Net": {"diffusion.denoiser": {"kind": "unet", "widths": [128, 64]}},
+    "cosine schedule": {"diffusion.schedule": {"kind": "cosine"}},
+    "EDM schedule": {"diffusion.schedule": {"kind": "edm"}},
+    "residual MLP": {"diffusion.denoiser": {"kind": "resnet_mlp", "width": 256, "depth": 3}},
     "DiT": {"diffusion.denoiser": {"kind": "dit", "width": 128, "depth": 3, "token_dim": 11}},
 }
 SAMPLING: Mapping[str, dict[str, Any]] = {
-    "10 Heun steps": {"diffusion.sampler.steps": 10},
+    "25 Heun steps": {"diffusion.sampler.steps": 25},
     "5 Heun steps": {"diffusion.sampler.steps": 5},
     "50 Heun steps": {"diffusion.sampler.steps": 50},
     "guidance 1.5": {"diffusion.guidance.scale": 1.5},
