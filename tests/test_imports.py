@@ -13,7 +13,7 @@ import pytest
 import latdiff_core
 
 ORDER = [
-    {"errors", "cpu", "sparse_product"},
+    {"errors", "cpu", "ranks", "sparse_product"},
     {"counts", "prediction"},
     {"interfaces"},
     {"hookspecs", "registry"},
@@ -22,7 +22,7 @@ ORDER = [
     {"autoencoder", "diffusion"},
     {"assembly"},
     {"data", "progress"},
-    {"training", "checkpoint", "generation"},
+    {"training", "checkpoint", "generation", "generation_to_file"},
     {"model"},
     {"evaluation", "testing", "demo", "scaffold"},
     {"cli"},
@@ -32,7 +32,7 @@ CONFINED = {
     "pluggy": {"hookspecs", "registry"},
     "lightning": {"training"},
     "pytorch_lightning": set(),
-    "anndata": {"data", "model", "evaluation", "demo"},
+    "anndata": {"data", "generation_to_file", "model", "evaluation", "demo"},
     "scanpy": {"data", "evaluation", "demo"},
     "pytest": {"testing"},
     "typer": {"cli"},
