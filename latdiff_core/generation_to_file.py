@@ -12,7 +12,7 @@ from latdiff_core.conditions import Conditions
 from latdiff_core.data import PartsFolder, check_output, write_parts
 from latdiff_core.data.files import replace
 from latdiff_core.data.fingerprint import tensor_digest
-from latdiff_core.errors import GenerationInterrupted
+from latdiff_core.errors import GenerationInterrupted, OutputExistsError
 from latdiff_core.generation import BLOCK, Generation
 from latdiff_core.progress import progress_bar
 from latdiff_core.ranks import rank_and_world
@@ -50,7 +50,7 @@ def generate_to_file(
     Raises
     ------
     OutputExistsError
-        If the file exists, or parts of another request.
+        If the file exists, or parts of another request, or another process writes the same.
     GenerationInterrupted
         At Ctrl-C.
     """
@@ -63,9 +63,10 @@ def generate_to_file(
         return
     parts.open(overwrite, leader=rank == 0)
     try:
-        _generate_parts(generation, parts, blocks, range(rank, parts.parts, world), progress)
+        mine = range(rank, parts.parts, world)
+        _generate_parts(generation, parts, blocks, mine, progress)
         if rank == 0:
-            _await(parts)
+            _await(parts, mine)
             _join(generation, parts, path, annotated)
     except KeyboardInterrupt as error:
         made = parts.parts - len(parts.missing())
@@ -87,12 +88,18 @@ def _generate_parts(generation: Generation, parts: PartsFolder, blocks: int, num
         for number, part in todo.items():
             cells = generation.cells(part, advance)
             parts.write(number, cells.counts, cells.annotations.together().values)
+            del cells  # or it would stay while the next part is made
 
 
-def _await(parts: PartsFolder) -> None:
+def _await(parts: PartsFolder, mine: range) -> None:
     if missing := parts.missing():
         log.warning("waiting for %d parts that other processes make", len(missing))
-    while parts.missing():
+    while missing := parts.missing():
+        if lost := set(missing) & set(mine):
+            raise OutputExistsError(
+                f"{len(lost)} parts were made and are gone from {parts.folder}: another process seems to write the "
+                "same file; wait for its end, or repeat the command"
+            )
         time.sleep(POLL)
 
 

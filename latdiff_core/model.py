@@ -210,7 +210,7 @@ class LatentDiffusion:
         library
             Total counts per cell, one number or one per cell; generated when not given.
         seed
-            The same seed gives the same cells.
+            The same seed gives the same cells, and a larger ``n`` the same first ones.
         mean
             Return each cell's expected counts instead of sampled ones. Expectations are not cells: they have no exact
             zeros and a fraction of the variance.

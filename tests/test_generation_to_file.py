@@ -19,6 +19,7 @@ from latdiff_core.data import write_anndata
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import DataError, GenerationInterrupted, LatdiffError, OutputExistsError
 from latdiff_core.generation import BLOCK
+from latdiff_core.generation_to_file import _await as wait
 
 SUFFIXES = [".h5ad", ".zarr"]
 CONDITIONS = ["cell_type", {"kind": "continuous", "key": "dose"}, {"kind": "vector", "key": "drug", "missing": "allow"}]
@@ -293,6 +294,16 @@ def test_two_processes_at_once_give_the_file_of_one(model, tmp_path):
     LatentDiffusion.load(tmp_path / "run").generate_to(alone, 25_000)
     assert_same(read(path), read(alone))
     assert names(path.parent) == [path.name]
+
+
+def test_a_second_process_with_the_same_command_does_not_wait_for_ever(model, tmp_path, monkeypatch):
+    """The first to end removes the parts of both."""
+    monkeypatch.setattr(
+        "latdiff_core.generation_to_file._await", lambda parts, mine: (parts.remove(), wait(parts, mine))
+    )
+    with pytest.raises(OutputExistsError, match="3 parts were made and are gone"):
+        model.generate_to(tmp_path / "cells.h5ad", N, chunk=BLOCK)
+    assert not (tmp_path / "cells.h5ad").exists()
 
 
 def test_a_batch_script_that_asked_for_several_tasks_runs_alone(model, tmp_path, monkeypatch):

@@ -6,8 +6,10 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,7 +17,7 @@ from safetensors.torch import save_file
 from scipy import sparse
 from torch import Tensor
 
-from latdiff_core.data.files import remove, write_text
+from latdiff_core.data.files import remove
 from latdiff_core.errors import DataError, OutputExistsError
 
 REQUEST = "request.json"
@@ -78,12 +80,8 @@ class PartsFolder:
             "indptr": torch.from_numpy(counts.indptr).long(),
             **{f"values.{i}": v.contiguous() for i, v in enumerate(values)},
         }
-        temporary = self.folder / f".{number}.{os.getpid()}.partial"
-        try:
+        with self._appearing(self._file(number)) as temporary:
             save_file(tensors, temporary)
-            temporary.replace(self._file(number))
-        finally:
-            remove(temporary)
 
     def read(self, name: str) -> Iterator[Tensor]:
         """One tensor of every part, in order: ``data``, ``indices``, ``indptr``, or ``values.0`` and so on.
@@ -114,14 +112,18 @@ class PartsFolder:
 
     def _found(self) -> dict[str, Any] | None:
         """The request that the folder's parts answer; None where there is none yet."""
-        try:
-            found: dict[str, Any] = json.loads((self.folder / REQUEST).read_text(encoding="utf-8"))
-            return found
-        except FileNotFoundError:
-            if not self.folder.exists() or not any(self.folder.glob("[!.]*")):
+        held = {file.name for file in self.folder.glob("[!.]*")}
+        if not held and not self.folder.is_file():
+            return None
+        if REQUEST in held:
+            try:
+                found = json.loads((self.folder / REQUEST).read_text(encoding="utf-8"))
+            except FileNotFoundError:  # another process has just removed it
                 return None
-        except (NotADirectoryError, ValueError):
-            pass
+            except ValueError:
+                found = None
+            if isinstance(found, dict):
+                return found
         raise OutputExistsError(
             f"{self.folder} is in the way: parts of the output go there; move it, or choose another name"
         )
@@ -129,4 +131,15 @@ class PartsFolder:
     def _begin(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / REQUEST).exists():
-            write_text(self.folder / REQUEST, json.dumps(self.request, indent=1))
+            with self._appearing(self.folder / REQUEST) as temporary:
+                temporary.write_text(json.dumps(self.request, indent=1), encoding="utf-8")
+
+    @contextmanager
+    def _appearing(self, file: Path) -> Iterator[Path]:
+        """A name to write to, unlike that of any process on any machine; what is written then appears whole."""
+        temporary = self.folder / f".{uuid4().hex}.partial"
+        try:
+            yield temporary
+            temporary.replace(file)
+        finally:
+            remove(temporary)
