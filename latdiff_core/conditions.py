@@ -36,9 +36,15 @@ class Conditions:
         chosen = torch.arange(self.cells)[index]
         return Conditions(tuple(v[chosen] for v in self.values), len(chosen))
 
+    @classmethod
+    def joined(cls, batches: Sequence[Conditions]) -> Conditions:
+        """Several batches of the same attributes, one after the other."""
+        values = zip(*(batch.values for batch in batches), strict=True)
+        return cls(tuple(map(torch.cat, values)), sum(map(len, batches)))
+
     def repeat(self, times: int) -> Conditions:
         """The whole batch ``times`` over, one copy after the other."""
-        return Conditions(tuple(torch.cat([v] * times) for v in self.values), times * self.cells)
+        return Conditions.joined([self] * times)
 
     def present(self) -> Tensor:
         """Which attributes of which cells are known, (batch, attributes), bool."""
@@ -102,6 +108,16 @@ class Annotations:
     def __getitem__(self, index: Tensor | slice) -> Annotations:
         """Select cells by a slice or an index tensor."""
         return Annotations(self.conditions[index], self.nuisance[index])
+
+    @classmethod
+    def joined(cls, batches: Sequence[Annotations]) -> Annotations:
+        """Several batches of the same attributes, one after the other."""
+        conditions, nuisance = [b.conditions for b in batches], [b.nuisance for b in batches]
+        return cls(Conditions.joined(conditions), Conditions.joined(nuisance))
+
+    def together(self) -> Conditions:
+        """The values of all attributes, those of conditions and then those of nuisance."""
+        return Conditions((*self.conditions.values, *self.nuisance.values), len(self))
 
     def covariates(self, schema: DataSchema) -> Covariates:
         """The same as numbers, for stage 1."""

@@ -42,6 +42,10 @@ class TrainingInterrupted(LatdiffError):
     """Training was stopped by the user; the message says where it can be taken up again."""
 
 
+class GenerationInterrupted(LatdiffError):
+    """Generation to a file was stopped by the user; the message says how to go on."""
+
+
 def require_shape(name: str, tensor: Tensor, shape: Sequence[int]) -> None:
     """Refuse a tensor that would otherwise broadcast into something larger.
 

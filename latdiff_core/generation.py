@@ -1,9 +1,11 @@
-"""From asked conditions to counts: sample latents, decode them block by block."""
+"""From asked conditions to counts: sample latents and decode them, block by block."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 from latdiff_core.autoencoder import CountAutoencoder
 from latdiff_core.conditions import Annotations, Conditions
 from latdiff_core.cpu import tuned_cpu
-from latdiff_core.data.request import TrainingCells, draw_matching
+from latdiff_core.data import MatchingCells, Request
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import LatdiffError
 from latdiff_core.interfaces import Guidance
@@ -22,49 +24,112 @@ from latdiff_core.schema import DataSchema
 log = logging.getLogger(__name__)
 
 BLOCK = 512
-"""Cells that are generated together; each block has its own seed."""
+"""Cells that are generated together; each block has its own random streams."""
 MASKS, SELDOM = 10_000, 0.005
 """Keep masks drawn to see what training showed, and the share of them below which a network cannot have learned."""
-CONDITIONS_STREAM = 2**32 - 1
-"""Number of the seed that conditions are drawn with: that of a block which no request reaches."""
 
 
-def generate_counts(
-    autoencoder: CountAutoencoder,
-    diffusion: Diffusion,
-    annotations: Annotations,
-    schema: DataSchema,
-    training: TrainingCells,
-    library: Tensor | None,
-    seed: int,
-    mean: bool,
-    advance: Callable[[int], None],
-) -> sparse.csr_matrix:
-    """Counts (or, with ``mean``, expectations) of one cell per row of ``annotations``, as CSR.
+@dataclass(frozen=True)
+class GeneratedCells:
+    """Generated cells.
 
-    Parameters
+    Attributes
     ----------
-    library
-        Library sizes, (cells,); generated when None.
-    advance
-        Called with the number of cells after each block.
+    counts
+        CSR, (cells, genes): int32, or float32 where they are expectations.
+    annotations
+        Condition and nuisance values.
     """
-    blocks = []
-    autoencoder.eval()
-    for number, start in enumerate(range(0, len(annotations), BLOCK)):
-        rows = slice(start, min(start + BLOCK, len(annotations)))
-        generator = torch.Generator().manual_seed(block_seed(seed, number))
-        asked = annotations[rows]
-        sizes = None if library is None else library[rows]
+
+    counts: sparse.csr_matrix
+    annotations: Annotations
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The answer to a request, in blocks; block k is a function of the model, the request, the seed and k alone.
+
+    Attributes
+    ----------
+    autoencoder, diffusion, schema
+        The model.
+    request
+        What is asked for.
+    seed
+        Any whole number.
+    mean
+        Whether counts are expectations instead of samples.
+    """
+
+    autoencoder: CountAutoencoder
+    diffusion: Diffusion
+    schema: DataSchema
+    request: Request
+    seed: int
+    mean: bool
+
+    def __len__(self) -> int:
+        """Number of blocks."""
+        return -(-self.request.n // BLOCK)
+
+    def cells(self, blocks: range, advance: Callable[[int], None]) -> GeneratedCells:
+        """The cells of successive blocks; ``advance`` is called with the number of cells after each."""
+        self.autoencoder.eval()
+        made = []
+        for number in blocks:
+            made.append(self._block(number))
+            advance(len(made[-1]))
+        counts = sparse.vstack([cells.counts for cells in made], format="csr")
+        return GeneratedCells(counts, Annotations.joined([cells.annotations for cells in made]))
+
+    def _block(self, number: int) -> GeneratedCells:
+        """One block, made whole and then cut, so that the first cells of a larger ``n`` are those of a smaller."""
+        for_conditions, for_cells = block_generators(self.seed, number)
+        numbers = torch.arange(number * BLOCK, (number + 1) * BLOCK)
+        asked, sizes = self.request.annotations(numbers, for_conditions), self.request.library_sizes(numbers)
         with torch.no_grad(), tuned_cpu():
-            z, generated = _sample_latents(autoencoder, diffusion, asked.conditions, training, generator, sizes is None)
-            distribution = autoencoder.decode(z, generated if sizes is None else sizes.to(z), asked.covariates(schema))
-            if mean:
-                blocks.append(sparse.csr_matrix(distribution.mean.float().cpu().numpy()))
+            z, generated = self._latents(asked.conditions, for_cells, library_wanted=sizes is None)
+            library = generated if sizes is None else sizes.to(z)
+            distribution = self.autoencoder.decode(z, library, asked.covariates(self.schema))
+            if self.mean:
+                counts = sparse.csr_matrix(distribution.mean.float().cpu().numpy())
             else:
-                blocks.append(distribution.sample_csr(generator))
-        advance(len(asked))
-    return sparse.vstack(blocks, format="csr")
+                counts = distribution.sample_csr(for_cells)
+        wanted = slice(self.request.n - number * BLOCK)
+        return GeneratedCells(counts[wanted], asked[wanted])
+
+    def _latents(
+        self, conditions: Conditions, generator: torch.Generator, library_wanted: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Latents (batch, latent) and library sizes (batch,)."""
+        x = self.diffusion.sample(conditions, generator)
+        if not bool(x.isfinite().all()):
+            raise LatdiffError(
+                "sampling diverged; raise the sampler's steps, lower the guidance scale, or train longer"
+            )
+        z, training = x[:, : self.autoencoder.latent_dim], self.request.training
+        if not library_wanted:
+            return z, torch.ones(len(z))
+        if self.diffusion.dim > self.autoencoder.latent_dim:  # the last dimension is the log library size
+            return z, _library_sizes(x[:, -1], training.library)
+        cells = self._alike.draw(conditions.values, len(conditions), generator)
+        return z, training.library[cells].to(z)
+
+    @cached_property
+    def _alike(self) -> MatchingCells:
+        """Training cells by all their conditions, for library sizes that are not generated."""
+        training = self.request.training
+        return MatchingCells(training, range(len(training.conditions.values)))
+
+
+def block_generators(seed: int, number: int) -> tuple[torch.Generator, torch.Generator]:
+    """Independent random streams of one block, one for conditions and one for cells, for any seed the user gives."""
+    sequence = np.random.SeedSequence(seed % 2**64, spawn_key=(number,))
+    conditions, cells = (int(state) >> 1 for state in sequence.generate_state(2, np.uint64))
+    return torch.Generator().manual_seed(conditions), torch.Generator().manual_seed(cells)
 
 
 def warn_of_untrained_branches(trained: Guidance, asked: Guidance) -> None:
@@ -85,11 +150,6 @@ def warn_of_untrained_branches(trained: Guidance, asked: Guidance) -> None:
                 "model was fitted with another guidance, or drop is too small; fit it with the one you want to use",
                 int((~branch).sum()), len(branch),
             )  # fmt: skip
-
-
-def block_seed(seed: int, number: int) -> int:
-    """An independent seed for one block, for any seed that the user gives."""
-    return int(np.random.SeedSequence([seed % 2**64, number]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _library_sizes(log_library: Tensor, training: Tensor) -> Tensor:
@@ -113,24 +173,3 @@ def _library_sizes(log_library: Tensor, training: Tensor) -> Tensor:
             "%d of %d generated library sizes were moved to the training cells' range", outside, len(log_library)
         )
     return log_library.clamp(low, high).exp()
-
-
-def _sample_latents(
-    autoencoder: CountAutoencoder,
-    diffusion: Diffusion,
-    conditions: Conditions,
-    training: TrainingCells,
-    generator: torch.Generator,
-    library_wanted: bool,
-) -> tuple[Tensor, Tensor]:
-    """Latents (batch, latent) and library sizes (batch,)."""
-    x = diffusion.sample(conditions, generator)
-    if not bool(x.isfinite().all()):
-        raise LatdiffError("sampling diverged; raise the sampler's steps, lower the guidance scale, or train longer")
-    z = x[:, : autoencoder.latent_dim]
-    if not library_wanted:
-        return z, torch.ones(len(z))
-    if diffusion.dim > autoencoder.latent_dim:  # the last dimension is the log library size
-        return z, _library_sizes(x[:, -1], training.library)
-    cells = draw_matching(dict(enumerate(conditions.values)), training, len(conditions), generator)
-    return z, training.library[cells].to(z)

@@ -6,12 +6,13 @@ import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
-from scipy import sparse
 
 from latdiff_core.assembly import build_diffusion, check_assembly
 from latdiff_core.checkpoint import FittedModel, load_run, save_run, used_versions
@@ -36,15 +37,16 @@ from latdiff_core.data import (
     encode_obs,
     raw_counts,
     read_anndata,
-    requested_conditions,
-    requested_library,
+    read_request,
     unknown_values,
 )
 from latdiff_core.data.fingerprint import fingerprint
-from latdiff_core.errors import ConfigError, LatdiffError, TrainingInterrupted
-from latdiff_core.generation import CONDITIONS_STREAM, block_seed, generate_counts, warn_of_untrained_branches
+from latdiff_core.errors import ConfigError, DataError, LatdiffError, TrainingInterrupted
+from latdiff_core.generation import Generation, warn_of_untrained_branches
+from latdiff_core.generation_to_file import generate_to_file
 from latdiff_core.progress import progress_bar
-from latdiff_core.ranks import rank
+from latdiff_core.ranks import is_first
+from latdiff_core.schema import Attribute
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,7 +165,7 @@ class LatentDiffusion:
         training_cells = TrainingCells(annotations.conditions, library)
         data = fingerprint(counts, schema, annotations)
         with tempfile.TemporaryDirectory() if checkpoints is None else nullcontext(checkpoints) as folder:
-            if rank() == 0:
+            if is_first():
                 open_checkpoints(Path(folder), self.config, data, resume)
             try:
                 result = fit_model(self.config, schema, counts, annotations, Path(folder), progress)
@@ -212,7 +214,7 @@ class LatentDiffusion:
         library
             Total counts per cell, one number or one per cell; generated when not given.
         seed
-            The same seed gives the same cells.
+            The same seed gives the same cells, and a larger ``n`` the same first ones.
         mean
             Return each cell's expected counts instead of sampled ones. Expectations are not cells: they have no exact
             zeros and a fraction of the variance.
@@ -233,26 +235,60 @@ class LatentDiffusion:
         DataError
             If an asked condition or value is unknown; the message lists the known ones.
         """
-        fitted = self._require_fitted()
-        diffusion, config = fitted.diffusion, self.config
-        if overrides:
-            config = _sampling_config(self.config, overrides)
-            with torch.random.fork_rng(devices=[]):  # the user's random state stays as it is
-                diffusion = build_diffusion(config, fitted.schema)
-            diffusion.load_state_dict(fitted.diffusion.state_dict())
-            warn_of_untrained_branches(fitted.diffusion.guidance, diffusion.guidance)
-        generator = torch.Generator().manual_seed(block_seed(seed, CONDITIONS_STREAM))
-        asked = requested_conditions(n, conditions, fitted.schema, fitted.training_cells, generator)
-        sizes = None if library is None else requested_library(library, len(asked))
-        with progress_bar("generating", len(asked), progress) as advance:
-            counts = generate_counts(
-                fitted.autoencoder, diffusion, asked, fitted.schema, fitted.training_cells, sizes, seed, mean, advance
-            )
-        generates = fitted.autoencoder.decoder.generates
-        if generates != "counts":
-            log.warning("the decoder of this model generates no counts: X holds log1p of counts per 10,000")
-        expression = f"{'mean ' if mean else ''}{generates}"
-        return self._annotate(counts, asked, {"config": dump_config(config), "seed": seed, "expression": expression})
+        config, generation = self._generation(n, conditions, library, seed, mean, overrides)
+        with progress_bar("generating", generation.request.n, progress) as advance:
+            cells = generation.cells(range(len(generation)), advance)
+        attributes = (*generation.schema.attributes, *generation.schema.nuisance)
+        adata = self._annotated(config, generation, cells.annotations.together(), attributes)
+        adata.X = cells.counts
+        return adata
+
+    def generate_to(
+        self,
+        path: str | Path,
+        n: int | None = None,
+        conditions: Mapping[str, Any] | pd.DataFrame | None = None,
+        *,
+        library: float | Sequence[float] | np.ndarray | None = None,
+        seed: int = 0,
+        mean: bool = False,
+        overrides: Overrides | None = None,
+        overwrite: bool = False,
+        progress: bool = False,
+        chunk: int = 10_240,
+    ) -> None:
+        """Generate cells to a file: those of ``generate``, in memory that does not grow with their number.
+
+        The cells are made in parts, which lie in the folder ``PATH.parts`` until all are there and are joined. After an
+        interruption of any kind the same call goes on with the parts that are missing. Processes that torchrun or srun
+        started together share the parts; the first of them joins them.
+
+        Parameters
+        ----------
+        path
+            An ``.h5ad`` or ``.zarr``.
+        n, conditions, library, seed, mean, overrides, progress
+            As in ``generate``.
+        overwrite
+            Replace the file if it exists, and remove parts of another request.
+        chunk
+            Cells per part, rounded up to a multiple of 512; the cells do not depend on it, memory does.
+
+        Raises
+        ------
+        DataError
+            If an asked condition or value is unknown, or the file's ending.
+        OutputExistsError
+            If the file exists, or parts of another request.
+        GenerationInterrupted
+            At Ctrl-C.
+        """
+        if not isinstance(chunk, Integral) or chunk < 1:
+            raise DataError(f"chunk is {chunk}; give a whole number of cells, at least 1")
+        config, generation = self._generation(n, conditions, library, seed, mean, overrides)
+        made_by = {"config": dump_config(config), "versions": used_versions(config)}
+        annotated = partial(self._annotated, config, generation)
+        generate_to_file(generation, Path(path), annotated, made_by, int(chunk), overwrite, progress)
 
     def embed(self, adata: AnnData | str | Path) -> np.ndarray:
         """Posterior means of real cells, float32 (cells, latent); genes are matched by name.
@@ -280,7 +316,7 @@ class LatentDiffusion:
 
         Of several processes that train together, the first one writes.
         """
-        if rank() == 0:
+        if is_first():
             save_run(Path(path), self.config, self._require_fitted(), overwrite)
 
     @classmethod
@@ -307,20 +343,49 @@ class LatentDiffusion:
             raise LatdiffError("this model is not fitted; call fit(adata), or LatentDiffusion.load(folder)")
         return self._fitted
 
-    def _annotate(self, counts: sparse.csr_matrix, asked: Annotations, uns: Mapping[str, Any]) -> AnnData:
+    def _generation(
+        self,
+        n: int | None,
+        conditions: Mapping[str, Any] | pd.DataFrame | None,
+        library: float | Sequence[float] | np.ndarray | None,
+        seed: int,
+        mean: bool,
+        overrides: Overrides | None,
+    ) -> tuple[ModelConfig, Generation]:
+        fitted = self._require_fitted()
+        diffusion, config = fitted.diffusion, self.config
+        if overrides:
+            config = _sampling_config(self.config, overrides)
+            with torch.random.fork_rng(devices=[]):  # the user's random state stays as it is
+                diffusion = build_diffusion(config, fitted.schema)
+            diffusion.load_state_dict(fitted.diffusion.state_dict())
+            warn_of_untrained_branches(fitted.diffusion.guidance, diffusion.guidance)
+        request = read_request(n, conditions, library, fitted.schema, fitted.training_cells)
+        if fitted.autoencoder.decoder.generates != "counts":
+            log.warning("the decoder of this model generates no counts: X holds log1p of counts per 10,000")
+        return config, Generation(fitted.autoencoder, diffusion, fitted.schema, request, seed, mean)
+
+    def _annotated(
+        self, config: ModelConfig, generation: Generation, values: Conditions, attributes: Sequence[Attribute]
+    ) -> AnnData:
+        """Generated cells but for their counts, with the values of some attributes."""
         import anndata
         import pandas as pd
 
         fitted = self._require_fitted()
-        versions = dict(fitted.provenance["versions"])
-        values = Conditions((*asked.conditions.values, *asked.nuisance.values), len(asked))
-        attributes = (*fitted.schema.attributes, *fitted.schema.nuisance)
+        generates = fitted.autoencoder.decoder.generates
+        made_with = {
+            "config": dump_config(config),
+            "seed": generation.seed,
+            "expression": f"mean {generates}" if generation.mean else generates,
+            "versions": dict(fitted.provenance["versions"]),
+            "data": dict(fitted.provenance["data"]),
+        }
         return anndata.AnnData(
-            X=counts,
             obs=decode_obs(values, attributes),
             obsm=decode_obsm(values, attributes),
             var=pd.DataFrame(index=list(fitted.schema.genes)),
-            uns={"latdiff": {**uns, "versions": versions, "data": dict(fitted.provenance["data"])}},
+            uns={"latdiff": made_with},
         )
 
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 
-RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
-WORLDS = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
-"""Not SLURM_NTASKS, which is set also where no srun has started the other tasks."""
+LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
+"""What torchrun and srun tell each process; SLURM_NTASKS is also set in a batch script, which runs alone."""
 
 
-def rank() -> int:
-    """Number of this process among those that work together, from 0: the first one writes what all share."""
-    return _first(RANKS, 0)
+def rank_and_world() -> tuple[int, int]:
+    """This process's number and how many were started together; (0, 1) when it is alone."""
+    for rank, world in LAUNCHERS:
+        if rank in os.environ and world in os.environ:
+            return int(os.environ[rank]), int(os.environ[world])
+    return 0, 1
 
 
-def world() -> int:
-    """How many processes work together."""
-    return _first(WORLDS, 1)
+def is_first() -> bool:
+    """Whether this process writes what all of them share; Lightning's own launcher numbers its children locally."""
+    number, world = rank_and_world()
+    return number == 0 and (world > 1 or int(os.environ.get("LOCAL_RANK") or 0) == 0)
 
 
 def batch_share(cells: list[int]) -> list[int]:
@@ -34,7 +37,3 @@ def wait_for_all() -> None:
 
     if distributed.is_available() and distributed.is_initialized():
         distributed.barrier()
-
-
-def _first(names: tuple[str, ...], otherwise: int) -> int:
-    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), otherwise)

@@ -14,7 +14,7 @@ import torch
 from latdiff_core import LatentDiffusion
 from latdiff_core.configs import dump_config
 from latdiff_core.errors import ConfigError
-from latdiff_core.ranks import batch_share, rank, world
+from latdiff_core.ranks import batch_share, is_first, rank_and_world
 
 LATDIFF = [sys.executable, "-m", "latdiff_core.cli"]
 EXACT = {
@@ -69,25 +69,27 @@ def test_shares_are_disjoint_and_complete(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("environment", "found"),
+    ("environment", "found", "first"),
     [
-        ({}, (0, 1)),
-        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, (3, 4)),
-        ({"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "5"}, (2, 5)),
-        ({"SLURM_NTASKS": "8"}, (0, 1)),
-        ({"LOCAL_RANK": "1", "WORLD_SIZE": "2"}, (1, 2)),
+        ({}, (0, 1), True),
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "0"}, (3, 4), False),
+        ({"RANK": "0", "WORLD_SIZE": "4", "LOCAL_RANK": "0"}, (0, 4), True),
+        ({"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "5"}, (2, 5), False),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, (0, 1), True),
+        ({"LOCAL_RANK": "1"}, (0, 1), False),
     ],
-    ids=["alone", "torchrun", "srun", "a batch script without srun", "Lightning"],
+    ids=["alone", "torchrun", "torchrun's first", "srun", "a batch script without srun", "Lightning's child"],
 )
-def test_the_launcher_says_which_process_this_is(monkeypatch, environment, found):
+def test_the_launcher_says_which_process_this_is(monkeypatch, environment, found, first):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert (rank(), world()) == found
+    assert rank_and_world() == found
+    assert is_first() is first
 
 
 def test_the_first_process_writes_the_run_folder(fitted_model, monkeypatch, tmp_path: Path):
-    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
     fitted_model.save(tmp_path / "run")
     assert not (tmp_path / "run").exists()

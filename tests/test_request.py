@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from latdiff_core.conditions import Conditions
-from latdiff_core.data import TrainingCells, requested_conditions, requested_library
-from latdiff_core.data.request import NEAREST, draw_matching
+from latdiff_core.conditions import Annotations, Conditions
+from latdiff_core.data import MatchingCells, Request, TrainingCells, read_request
+from latdiff_core.data.training_cells import NEAREST
 from latdiff_core.errors import DataError
 from latdiff_core.schema import CategoricalAttribute, ContinuousAttribute, DataSchema, VectorAttribute
 
@@ -33,8 +33,16 @@ TRAINING = TrainingCells(
 TRIPLES = {(0, 0, "0.0"), (0, 1, "1.0"), (1, 1, "0.1"), (1, -1, "nan")}
 
 
+def read(n, asked, library=None) -> Request:
+    return read_request(n, asked, library, SCHEMA, TRAINING)
+
+
+def annotations(request: Request) -> Annotations:
+    return request.annotations(torch.arange(request.n), torch.Generator().manual_seed(0))
+
+
 def request(n, asked) -> Conditions:
-    return requested_conditions(n, asked, SCHEMA, TRAINING, torch.Generator().manual_seed(0)).conditions
+    return annotations(read(n, asked)).conditions
 
 
 def rows(conditions: Conditions) -> set[tuple[int, int, str]]:
@@ -58,7 +66,8 @@ def test_what_is_not_asked_for_comes_jointly_from_training_cells_that_agree(aske
 
 
 def test_matching_cells_are_drawn_uniformly():
-    drawn = draw_matching({0: torch.zeros(4000, dtype=torch.int64)}, TRAINING, 4000, torch.Generator().manual_seed(0))
+    asked = [torch.zeros(4000, dtype=torch.int64)]
+    drawn = MatchingCells(TRAINING, [0]).draw(asked, 4000, torch.Generator().manual_seed(0))
     share = torch.bincount(drawn, minlength=4) / 4000
     torch.testing.assert_close(share, torch.tensor([0.5, 0.5, 0.0, 0.0]), atol=0.04, rtol=0)
 
@@ -70,8 +79,10 @@ def test_a_table_is_completed_row_by_row():
 
 
 def test_categories_never_seen_together_are_drawn_from_all_cells_with_a_warning(caplog):
-    asked = request(100, {"cell_type": "B", "donor": "d3"})
-    assert "no training cell has the categories asked for" in caplog.text
+    several = read(200, {"cell_type": "B", "donor": "d3"})
+    asked = annotations(several).conditions
+    annotations(several)
+    assert caplog.text.count("no training cell has the categories asked for") == 1, "once per request"
     assert set(asked.values[0].tolist()) == {0}
     assert {f"{x:.1f}" for x in asked.values[2].tolist()} == {"0.0", "1.0", "0.1", "nan"}
 
@@ -80,8 +91,8 @@ def test_a_number_never_seen_draws_from_the_cells_nearest_to_it_within_the_categ
     n = 400
     kinds, doses = torch.arange(n) % 2, torch.linspace(0, 1, n)
     training = TrainingCells(Conditions((kinds, doses), n), torch.ones(n))
-    asked = {0: torch.zeros(500, dtype=torch.int64), 1: torch.full((500,), 0.50001)}
-    drawn = draw_matching(asked, training, 500, torch.Generator().manual_seed(0))
+    asked = [torch.zeros(500, dtype=torch.int64), torch.full((500,), 0.50001)]
+    drawn = MatchingCells(training, [0, 1]).draw(asked, 500, torch.Generator().manual_seed(0))
     assert (kinds[drawn] == 0).all()
     assert (doses[drawn] - 0.5).abs().max() < 2 * NEAREST / n
     assert len(drawn.unique()) == NEAREST
@@ -121,7 +132,7 @@ DRUGGED = TrainingCells(Conditions((torch.tensor([0, 0, 1, 1]), DRUGS), 4), torc
 
 
 def drug_request(n, asked):
-    return requested_conditions(n, asked, WITH_DRUG, DRUGGED, torch.Generator().manual_seed(0))
+    return annotations(read_request(n, asked, None, WITH_DRUG, DRUGGED))
 
 
 def test_a_vector_is_asked_for_as_an_array_or_drawn_whole():
@@ -147,12 +158,30 @@ def test_nuisance_is_average_unless_it_is_asked_for():
 
 
 def test_a_single_library_size_serves_all_cells_and_several_stay_in_order():
-    assert requested_library(500, 3).tolist() == [500.0] * 3
-    assert requested_library(np.array([3, 1, 2]), 3).tolist() == [3.0, 1.0, 2.0]
+    cells = torch.arange(3)
+    assert read(3, None, 500).library_sizes(cells).tolist() == [500.0] * 3
+    assert read(3, None, np.array([3, 1, 2])).library_sizes(cells).tolist() == [3.0, 1.0, 2.0]
+    assert read(3, None).library_sizes(cells) is None
 
 
 @pytest.mark.parametrize("library", [0, -5.0, NAN, np.inf, 1e12, [1.0, 2.0], [[1.0], [2.0], [3.0]], [1.0, 0.0, 2.0]])
 def test_impossible_library_sizes_are_refused(library):
     """A size of 1e12 has no place in integer counts of 32 bits: they would come back negative."""
     with pytest.raises(DataError, match="library"):
-        requested_library(library, 3)
+        read(3, None, library)
+
+
+def test_one_setting_stays_one_row_however_many_cells_are_asked_for():
+    """A vector of 2,048 numbers for a million cells would be 8 GB."""
+    asked = read_request(10**9, {"drug": [0.0, 1.0], "donor": "d2"}, 300, WITH_DRUG, DRUGGED)
+    for values in (*asked.conditions.values(), *asked.nuisance, asked.library):
+        assert len(values) == 1
+    last = asked.annotations(torch.tensor([10**9 - 1]), torch.Generator().manual_seed(0))
+    assert last.conditions.values[1].tolist() == [[0.0, 1.0]]
+    assert last.nuisance.values[0].tolist() == [1]
+
+
+def test_what_is_drawn_for_a_cell_does_not_depend_on_the_cells_after_it():
+    few, many = request(20, {"cell_type": "B"}), request(200, {"cell_type": "B"})
+    for ours, theirs in zip(few.values, many[:20].values, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)

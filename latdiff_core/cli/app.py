@@ -113,22 +113,27 @@ def generate(
     set_: SamplingSets = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Generate cells from a run folder."""
+    """Generate cells from a run folder; after an interruption, the same command goes on where it stopped."""
     from latdiff_core.cli.asking import read_table, settings
     from latdiff_core.configs import parse_override
-    from latdiff_core.data import check_output, write_anndata
+    from latdiff_core.data import check_output
     from latdiff_core.errors import DataError
     from latdiff_core.model import LatentDiffusion
+    from latdiff_core.ranks import rank_and_world
 
-    check_output(out, overwrite)
+    rank, _ = rank_and_world()
+    check_output(out, overwrite or rank > 0)
     if table is not None and where:
         raise DataError("give --where or --table, not both: the table holds every cell's conditions")
     model = LatentDiffusion.load(run)
     asked: Any = settings(where or []) if table is None else read_table(table, model.fitted.schema.keys)
     overrides = dict(map(parse_override, set_ or []))
-    cells = model.generate(n, asked, library=library, seed=seed, mean=mean, overrides=overrides, progress=True)
-    write_anndata(cells, out, overwrite)
-    typer.echo(f"{cells.n_obs} cells x {cells.n_vars} genes written to {out}")
+    model.generate_to(
+        out, n, asked, library=library, seed=seed, mean=mean, overrides=overrides, overwrite=overwrite,
+        progress=rank == 0,
+    )  # fmt: skip
+    if rank == 0:
+        typer.echo(f"{len(asked) if n is None else n} cells x {len(model.fitted.schema.genes)} genes written to {out}")
 
 
 @app.command()

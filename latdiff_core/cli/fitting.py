@@ -12,7 +12,7 @@ from latdiff_core.configs import parse_override
 from latdiff_core.data.files import remove
 from latdiff_core.errors import ConfigError, TrainingInterrupted
 from latdiff_core.model import LatentDiffusion, best_row
-from latdiff_core.ranks import rank
+from latdiff_core.ranks import is_first
 
 
 def fit_to_folder(
@@ -53,7 +53,7 @@ def fit_to_folder(
             overrides["data.nuisance"] = unwanted
         model = LatentDiffusion.from_config(config, overrides)
     checkpoints = out.with_name(f"{out.name}.checkpoints")
-    if overwrite and not resume and rank() == 0:
+    if overwrite and not resume and is_first():
         remove(checkpoints)
     try:
         model.fit(data, checkpoints=checkpoints, resume=resume)
@@ -61,7 +61,7 @@ def fit_to_folder(
         raise TrainingInterrupted(
             f"interrupted; what was trained is in {checkpoints}. To go on, repeat the same command with --resume"
         ) from None
-    if rank() == 0:
+    if is_first():
         model.save(out, overwrite=overwrite)
         remove(checkpoints)
         _report(model, out)

@@ -3,6 +3,7 @@
 from latdiff_core.data.demo import demo_data
 from latdiff_core.data.files import check_output, read_anndata, refuse_existing, write_anndata
 from latdiff_core.data.observations import annotation_table, decode_obs, decode_obsm, encode_obs, unknown_values
+from latdiff_core.data.parts import PartsFolder
 from latdiff_core.data.raw_counts import (
     aligned_counts,
     aligned_values,
@@ -11,11 +12,16 @@ from latdiff_core.data.raw_counts import (
     principal_components,
     raw_counts,
 )
-from latdiff_core.data.request import TrainingCells, requested_conditions, requested_library
+from latdiff_core.data.request import Request, read_request
 from latdiff_core.data.schema_building import build_schema
 from latdiff_core.data.split import stratified_split
+from latdiff_core.data.streaming import write_parts
+from latdiff_core.data.training_cells import MatchingCells, TrainingCells
 
 __all__ = [
+    "MatchingCells",
+    "PartsFolder",
+    "Request",
     "TrainingCells",
     "aligned_counts",
     "aligned_values",
@@ -31,10 +37,10 @@ __all__ = [
     "principal_components",
     "raw_counts",
     "read_anndata",
+    "read_request",
     "refuse_existing",
-    "requested_conditions",
-    "requested_library",
     "stratified_split",
     "unknown_values",
     "write_anndata",
+    "write_parts",
 ]

@@ -22,7 +22,7 @@ from latdiff_core.cpu import tuned_cpu
 from latdiff_core.data import gene_statistics
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import RunFolderError
-from latdiff_core.ranks import rank, wait_for_all
+from latdiff_core.ranks import is_first, wait_for_all
 from latdiff_core.schema import DataSchema
 from latdiff_core.training.batches import CellBatch, CellData, InOrder, LatentBatch, LatentData, Shuffled, loader
 from latdiff_core.training.modules import AutoencoderStage, DiffusionStage
@@ -170,7 +170,7 @@ def _fit_autoencoder(
         progress=progress,
     )
     model.cpu()
-    if rank() == 0:
+    if is_first():
         save_file(model.state_dict(), weights)
         unfinished = metrics.with_suffix(".partial")
         unfinished.write_text(json.dumps(history))

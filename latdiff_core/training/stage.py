@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from latdiff_core.configs import TrainingConfig
 from latdiff_core.errors import ConfigError, RunFolderError
-from latdiff_core.ranks import rank, wait_for_all
+from latdiff_core.ranks import is_first, wait_for_all
 from latdiff_core.training.average import ExponentialAverage
 from latdiff_core.training.callbacks import History, SeedEpochs, StageProgress
 from latdiff_core.training.modules import Stage
@@ -49,7 +49,7 @@ def run_stage(
     callbacks: list[Callback] = [SeedEpochs(config.seed), history]
     if ema_decay is not None:
         callbacks.append(WeightAveraging(avg_fn=ExponentialAverage(ema_decay)))
-    if progress and rank() == 0:
+    if progress and is_first():
         callbacks.append(StageProgress(title))
     if validation is not None:
         callbacks.append(_checkpoint(folder, "best", monitor="val_loss"))

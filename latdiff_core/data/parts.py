@@ -1,0 +1,145 @@
+"""Parts of an output that is being made: what a killed process leaves, and the next takes up."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from scipy import sparse
+from torch import Tensor
+
+from latdiff_core.data.files import remove
+from latdiff_core.errors import DataError, OutputExistsError
+
+REQUEST = "request.json"
+POLL = 0.2
+"""Seconds between two looks at what other processes have written."""
+
+
+class PartsFolder:
+    """The folder ``PATH.parts`` beside an output: numbered parts, and the request they answer.
+
+    Every file appears whole, so what is there after a kill can be used. The folder appears with the first part.
+
+    Parameters
+    ----------
+    path
+        The output.
+    request
+        What identifies the request, as JSON: parts of another one are never taken.
+    parts
+        Number of parts.
+    """
+
+    def __init__(self, path: Path, request: Mapping[str, Any], parts: int) -> None:
+        self.folder = path.with_name(f"{path.name}.parts")
+        self.request = json.loads(json.dumps(request))
+        self.parts = parts
+
+    def open(self, overwrite: bool, leader: bool) -> None:
+        """Accept parts of the same request; those of another are an error, or with ``overwrite`` removed by the leader.
+
+        Raises
+        ------
+        OutputExistsError
+            If the folder is of another request, or not one of parts.
+        """
+        while (found := self._found()) not in (None, self.request):
+            if not overwrite:
+                differing = [key for key in self.request if found.get(key) != self.request[key]]
+                raise OutputExistsError(
+                    f"{self.folder} holds parts of another request (another {', '.join(differing) or 'version'}); "
+                    "ask for the same again to go on with it, or remove it, or allow that with --overwrite"
+                )
+            if leader:
+                aside = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.old")
+                self.folder.rename(aside)
+                remove(aside)
+            else:
+                time.sleep(POLL)
+
+    def missing(self) -> list[int]:
+        """Numbers of the parts that are not there yet."""
+        return [number for number in range(self.parts) if not self._file(number).exists()]
+
+    def write(self, number: int, counts: sparse.csr_matrix, values: Sequence[Tensor]) -> None:
+        """Add a part: counts as CSR (cells, genes), and the values (cells, ...) of every attribute."""
+        self._begin()
+        tensors = {
+            "data": torch.from_numpy(counts.data),
+            "indices": torch.from_numpy(counts.indices).int(),
+            "indptr": torch.from_numpy(counts.indptr).long(),
+            **{f"values.{i}": v.contiguous() for i, v in enumerate(values)},
+        }
+        with self._appearing(self._file(number)) as temporary:
+            save_file(tensors, temporary)
+
+    def read(self, name: str) -> Iterator[Tensor]:
+        """One tensor of every part, in order: ``data``, ``indices``, ``indptr``, or ``values.0`` and so on.
+
+        Raises
+        ------
+        DataError
+            If a part is damaged.
+        """
+        for number in range(self.parts):
+            file = self._file(number)
+            try:
+                with safe_open(file, "pt") as part:
+                    yield part.get_tensor(name)
+            except SafetensorError as error:
+                raise DataError(f"{file} is damaged ({error}); remove it and ask for the same again") from None
+
+    def column(self, name: str) -> Tensor:
+        """One tensor of all parts, one part after the other."""
+        return torch.cat(list(self.read(name)))
+
+    def remove(self) -> None:
+        """Remove the folder with all parts."""
+        remove(self.folder)
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.safetensors"
+
+    def _found(self) -> dict[str, Any] | None:
+        """The request that the folder's parts answer; None where there is none yet."""
+        held = {file.name for file in self.folder.glob("[!.]*")}
+        if not held and not self.folder.is_file():
+            return None
+        if REQUEST in held:
+            try:
+                found = json.loads((self.folder / REQUEST).read_text(encoding="utf-8"))
+            except FileNotFoundError:  # another process has just removed it
+                return None
+            except ValueError:
+                found = None
+            if isinstance(found, dict):
+                return found
+        raise OutputExistsError(
+            f"{self.folder} is in the way: parts of the output go there; move it, or choose another name"
+        )
+
+    def _begin(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / REQUEST).exists():
+            with self._appearing(self.folder / REQUEST) as temporary:
+                temporary.write_text(json.dumps(self.request, indent=1), encoding="utf-8")
+
+    @contextmanager
+    def _appearing(self, file: Path) -> Iterator[Path]:
+        """A name to write to, unlike that of any process on any machine; what is written then appears whole."""
+        temporary = self.folder / f".{uuid4().hex}.partial"
+        try:
+            yield temporary
+            temporary.replace(file)
+        finally:
+            remove(temporary)

@@ -1,0 +1,135 @@
+"""Generation of any number of cells to a file: part by part, resumable, by several processes at once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latdiff_core.conditions import Conditions
+from latdiff_core.data import PartsFolder, check_output, write_parts
+from latdiff_core.data.files import replace
+from latdiff_core.data.fingerprint import tensor_digest
+from latdiff_core.errors import GenerationInterrupted, OutputExistsError
+from latdiff_core.generation import BLOCK, Generation
+from latdiff_core.progress import progress_bar
+from latdiff_core.ranks import rank_and_world
+from latdiff_core.schema import Attribute, VectorAttribute
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+log = logging.getLogger(__name__)
+
+POLL = 0.5
+"""Seconds between two looks for parts of other processes."""
+
+
+def generate_to_file(
+    generation: Generation,
+    path: Path,
+    annotated: Callable[[Conditions, Sequence[Attribute]], AnnData],
+    made_by: dict[str, Any],
+    chunk: int,
+    overwrite: bool,
+    progress: bool,
+) -> None:
+    """Generate the parts that are not there yet, those of this process, and join them when all are there.
+
+    Parameters
+    ----------
+    annotated
+        Makes an AnnData without counts, from the values of some attributes.
+    made_by
+        Config and versions, which with the request and the weights identify the parts, as JSON.
+    chunk
+        Cells per part, rounded up to whole blocks.
+
+    Raises
+    ------
+    OutputExistsError
+        If the file exists, or parts of another request, or another process writes the same.
+    GenerationInterrupted
+        At Ctrl-C.
+    """
+    rank, world = rank_and_world()
+    blocks = -(-chunk // BLOCK)
+    request = {**_identity(generation), "chunk": blocks * BLOCK, **made_by}
+    parts = PartsFolder(path, request, -(-len(generation) // blocks))
+    check_output(path, overwrite or rank > 0)
+    if rank >= parts.parts or (rank > 0 and path.exists() and not overwrite):  # the first process is done, or complains
+        return
+    parts.open(overwrite, leader=rank == 0)
+    try:
+        mine = range(rank, parts.parts, world)
+        _generate_parts(generation, parts, blocks, mine, progress)
+        if rank == 0:
+            _await(parts, mine)
+            _join(generation, parts, path, annotated)
+    except KeyboardInterrupt as error:
+        made = parts.parts - len(parts.missing())
+        kept = f"{made} of {parts.parts} parts are in {parts.folder}" if made else "no part was complete"
+        raise GenerationInterrupted(
+            f"generation was interrupted; {kept}. To go on, repeat the same command or call"
+        ) from error
+
+
+def _generate_parts(generation: Generation, parts: PartsFolder, blocks: int, numbers: range, progress: bool) -> None:
+    missing = set(parts.missing())
+    if len(missing) < parts.parts:
+        log.warning(
+            "%d of %d parts are in %s and not made again", parts.parts - len(missing), parts.parts, parts.folder
+        )
+    todo = {k: range(k * blocks, min((k + 1) * blocks, len(generation))) for k in numbers if k in missing}
+    total = sum(min(part.stop * BLOCK, generation.request.n) - part.start * BLOCK for part in todo.values())
+    with progress_bar("generating", total, progress) as advance:
+        for number, part in todo.items():
+            cells = generation.cells(part, advance)
+            parts.write(number, cells.counts, cells.annotations.together().values)
+            del cells  # or it would stay while the next part is made
+
+
+def _await(parts: PartsFolder, mine: range) -> None:
+    if missing := parts.missing():
+        log.warning("waiting for %d parts that other processes make", len(missing))
+    while missing := parts.missing():
+        if lost := set(missing) & set(mine):
+            raise OutputExistsError(
+                f"{len(lost)} parts were made and are gone from {parts.folder}: another process seems to write the "
+                "same file; wait for its end, or repeat the command"
+            )
+        time.sleep(POLL)
+
+
+def _join(
+    generation: Generation,
+    parts: PartsFolder,
+    path: Path,
+    annotated: Callable[[Conditions, Sequence[Attribute]], AnnData],
+) -> None:
+    schema, n = generation.schema, generation.request.n
+    named = {f"values.{i}": attribute for i, attribute in enumerate((*schema.attributes, *schema.nuisance))}
+    vectors = {a.key: name for name, a in named.items() if isinstance(a, VectorAttribute)}
+    columns = {name: a for name, a in named.items() if a.key not in vectors}
+    values = Conditions(tuple(parts.column(name) for name in columns), n)
+    temporary = parts.folder / f".joined{path.suffix}"
+    write_parts(temporary, annotated(values, list(columns.values())), parts, vectors)
+    replace(temporary, path)
+    parts.remove()
+
+
+def _identity(generation: Generation) -> dict[str, Any]:
+    """What cells depend on beside config and versions."""
+    request = generation.request
+    weights = [*generation.autoencoder.state_dict().values(), *generation.diffusion.state_dict().values()]
+    library = None if request.library is None else tensor_digest([request.library])
+    return {
+        "cells": request.n,
+        "conditions": [sorted(request.conditions), tensor_digest([*request.conditions.values(), *request.nuisance])],
+        "library": library,
+        "seed": generation.seed,
+        "mean": generation.mean,
+        "model": tensor_digest([*weights, *request.training.to_tensors().values()]),
+    }
