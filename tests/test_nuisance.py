@@ -19,7 +19,7 @@ TRAINING = {
     "autoencoder.encoder.hidden": [32],
     "autoencoder.decoder.hidden": [32],
     "training.diffusion": {"steps": 1000, "batch_size": 64, "checks": 2},
-    "training.autoencoder": {"epochs": 60, "batch_size": 64, "learning_rate": 0.005},
+    "training.autoencoder": {"epochs": 150, "batch_size": 64, "learning_rate": 0.005},
 }
 
 
