@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
+from scipy import sparse
 
 from latdiff_core.assembly import build_diffusion, check_assembly
 from latdiff_core.checkpoint import FittedModel, load_run, save_run, used_versions
@@ -35,12 +36,12 @@ from latdiff_core.data import (
     decode_obs,
     decode_obsm,
     encode_obs,
-    raw_counts,
+    open_counts,
     read_anndata,
     read_request,
+    read_through,
     unknown_values,
 )
-from latdiff_core.data.fingerprint import fingerprint
 from latdiff_core.errors import ConfigError, DataError, LatdiffError, TrainingInterrupted
 from latdiff_core.generation import Generation, warn_of_untrained_branches
 from latdiff_core.generation_to_file import generate_to_file
@@ -127,6 +128,7 @@ class LatentDiffusion:
         *,
         checkpoints: str | Path | None = None,
         resume: bool = False,
+        on_disk: bool = False,
         progress: bool = True,
     ) -> Self:
         """Train on raw counts.
@@ -134,11 +136,14 @@ class LatentDiffusion:
         Parameters
         ----------
         adata
-            Cells in memory, or the path of an ``.h5ad`` or ``.zarr``; not changed.
+            Cells in memory or backed, or the path of an ``.h5ad`` or ``.zarr``; not changed.
         checkpoints
             Folder for checkpoints; needed to resume after an interruption.
         resume
             Go on from the checkpoints in that folder, which must be of the same data and config.
+        on_disk
+            Leave the counts in the file and read them again in every epoch, for data larger than memory. A backed
+            AnnData is always read so.
         progress
             Show progress bars.
 
@@ -151,24 +156,25 @@ class LatentDiffusion:
         TrainingInterrupted
             At Ctrl-C.
         """
-        from latdiff_core.training import fit_model, open_checkpoints
+        from latdiff_core.training import CellData, fit_model, open_checkpoints
 
         check_assembly(self.config)
         if checkpoints is None and self.config.training.devices * self.config.training.nodes > 1:
             raise ConfigError("several processes train together: give a folder that all of them reach as checkpoints")
-        cells = read_anndata(adata)
-        counts = raw_counts(cells, self.config.data.layer)
-        table = annotation_table(cells, [c.key for c in (*self.config.data.conditions, *self.config.data.nuisance)])
-        schema = build_schema(cells.var_names, table, self.config.data)
-        annotations = Annotations(encode_obs(table, schema.attributes), encode_obs(table, schema.nuisance))
-        library = torch.as_tensor(np.asarray(counts.sum(1)).ravel(), dtype=torch.float32)
-        training_cells = TrainingCells(annotations.conditions, library)
-        data = fingerprint(counts, schema, annotations)
-        with tempfile.TemporaryDirectory() if checkpoints is None else nullcontext(checkpoints) as folder:
+        keys = [c.key for c in (*self.config.data.conditions, *self.config.data.nuisance)]
+        with (
+            open_counts(adata, self.config.data.layer, keys, on_disk) as (cells, counts),
+            tempfile.TemporaryDirectory() if checkpoints is None else nullcontext(checkpoints) as folder,
+        ):
+            table = annotation_table(cells, keys)
+            schema = build_schema(cells.var_names, table, self.config.data)
+            annotations = Annotations(encode_obs(table, schema.attributes), encode_obs(table, schema.nuisance))
+            first = read_through(counts, schema, annotations)
+            on_disk = not sparse.issparse(counts)
             if is_first():
-                open_checkpoints(Path(folder), self.config, data, resume)
+                open_checkpoints(Path(folder), self.config, first.fingerprint, on_disk, resume)
             try:
-                result = fit_model(self.config, schema, counts, annotations, Path(folder), progress)
+                result = fit_model(self.config, CellData(counts, annotations, schema), Path(folder), progress)
             except KeyboardInterrupt as error:
                 again = (
                     f"fit again with checkpoints={str(folder)!r} and resume=True to go on"
@@ -179,12 +185,13 @@ class LatentDiffusion:
         provenance = {
             "versions": used_versions(self.config),
             "seed": self.config.training.seed,
-            "data": {"cells": schema.cells, "genes": len(schema.genes), "fingerprint": data},
+            "data": {"cells": schema.cells, "genes": len(schema.genes), "fingerprint": first.fingerprint},
             "metrics": {
                 "active_latent_dimensions": result.active_dimensions,
                 **{f"{stage}_{k}": v for stage, rows in result.history.items() for k, v in best_row(rows).items()},
             },
         }
+        training_cells = TrainingCells(annotations.conditions, first.library)
         self._fitted = FittedModel(
             schema, result.autoencoder, result.diffusion, training_cells, result.history, provenance
         )

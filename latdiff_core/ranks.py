@@ -22,13 +22,19 @@ def is_first() -> bool:
     return number == 0 and (world > 1 or int(os.environ.get("LOCAL_RANK") or 0) == 0)
 
 
-def batch_share(cells: list[int]) -> list[int]:
-    """The part of a batch that this process trains on; all of it if there are fewer cells than processes."""
+def place_in_training() -> tuple[int, int]:
+    """Which of how many processes that train together this is; (0, 1) when it trains alone."""
     from torch import distributed
 
     if not distributed.is_available() or not distributed.is_initialized():
-        return cells
-    return cells[distributed.get_rank() :: distributed.get_world_size()] or cells
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def batch_share(cells: list[int]) -> list[int]:
+    """The part of a batch that this process trains on; all of it if there are fewer cells than processes."""
+    rank, world = place_in_training()
+    return cells[rank::world] or cells
 
 
 def wait_for_all() -> None:

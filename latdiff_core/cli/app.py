@@ -71,6 +71,9 @@ def fit(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML config, instead of a recipe.")] = None,
     layer: Annotated[str | None, typer.Option(help="Layer with the raw counts, instead of X.")] = None,
+    on_disk: Annotated[
+        bool, typer.Option("--on-disk", help="Leave the counts in their file: for more cells than memory holds.")
+    ] = False,
     devices: Annotated[int | None, typer.Option(help="Processes, or GPUs, on each machine.", show_default="1")] = None,
     nodes: Annotated[int | None, typer.Option(help="Machines, under torchrun or srun.", show_default="1")] = None,
     strategy: Annotated[
@@ -90,7 +93,7 @@ def fit(
     fit_to_folder(
         data, out, conditions=condition or [], nuisance=nuisance or [], recipe=recipe, config=config, layer=layer,
         sets=set_ or [], training={f"training.{key}": value for key, value in given.items() if value is not None},
-        resume=resume, overwrite=overwrite,
+        resume=resume, on_disk=on_disk, overwrite=overwrite,
     )  # fmt: skip
 
 

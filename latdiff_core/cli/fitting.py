@@ -27,6 +27,7 @@ def fit_to_folder(
     sets: Sequence[str],
     training: Mapping[str, object],
     resume: bool,
+    on_disk: bool,
     overwrite: bool,
 ) -> None:
     """Fit and save; checkpoints are in ``OUT.checkpoints`` until the run folder is complete.
@@ -56,7 +57,7 @@ def fit_to_folder(
     if overwrite and not resume and is_first():
         remove(checkpoints)
     try:
-        model.fit(data, checkpoints=checkpoints, resume=resume)
+        model.fit(data, checkpoints=checkpoints, resume=resume, on_disk=on_disk)
     except TrainingInterrupted:
         raise TrainingInterrupted(
             f"interrupted; what was trained is in {checkpoints}. To go on, repeat the same command with --resume"

@@ -29,9 +29,7 @@ def read_anndata(source: AnnData | str | Path) -> AnnData:
     import anndata
 
     path = Path(source)
-    _check_suffix(path)
-    if not path.exists():
-        raise DataError(f"{path} does not exist")
+    check_input(path)
     try:
         return anndata.read_h5ad(path) if path.suffix == ".h5ad" else anndata.read_zarr(path)
     except Exception as error:
@@ -66,6 +64,13 @@ def write_text(path: Path, text: str) -> None:
         replace(temporary, path)
     finally:
         remove(temporary)
+
+
+def check_input(path: Path) -> None:
+    """Raise DataError unless this is the path of an AnnData file that exists."""
+    _check_suffix(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
 
 
 def check_output(path: Path, overwrite: bool) -> None:

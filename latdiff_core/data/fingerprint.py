@@ -1,26 +1,12 @@
-"""A fingerprint of training data, so that a run can say what it was fitted on."""
+"""A fingerprint of tensors, so that a request can say which weights and conditions it was made with."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
 
-import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
-
-from latdiff_core.conditions import Annotations
-from latdiff_core.schema import DataSchema
-
-
-def fingerprint(counts: sparse.csr_matrix, schema: DataSchema, annotations: Annotations) -> str:
-    """SHA-256 over the counts, the gene names and the attribute values."""
-    digest = hashlib.sha256(schema.model_dump_json().encode())
-    tensors = [v.numpy() for v in (*annotations.conditions.values, *annotations.nuisance.values)]
-    for array in (counts.indptr, counts.indices, counts.data, *tensors):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
 
 
 def tensor_digest(tensors: Iterable[Tensor]) -> str:

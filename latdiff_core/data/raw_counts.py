@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
-import torch
+import pandas as pd
 from scipy import sparse
 
 from latdiff_core.errors import DataError, known
-from latdiff_core.interfaces import GeneStatistics, PrincipalComponents
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 LARGEST_COUNT = 2**24
 """Above this, float32 no longer holds every integer."""
-THETA_RANGE = (0.01, 100.0)
-COMPONENTS = 50
-MOST_CELLS = 20_000
-"""Principal components of more cells are hardly different, and take much longer."""
-SMALLEST_STD = 1e-6
+
+
+@dataclass(frozen=True)
+class MatrixNames:
+    """What errors call a matrix of counts, its cells and its genes.
+
+    Attributes
+    ----------
+    where
+        ``X``, or the layer.
+    cells, genes
+        Names of all cells and genes.
+    layers
+        Where the counts may be instead.
+    """
+
+    where: str
+    cells: pd.Index
+    genes: pd.Index
+    layers: tuple[str, ...]
 
 
 def raw_counts(adata: AnnData, layer: str | None = None, allow_empty: bool = False) -> sparse.csr_matrix:
@@ -33,45 +48,82 @@ def raw_counts(adata: AnnData, layer: str | None = None, allow_empty: bool = Fal
         If the layer is missing; if names repeat; if a value is NaN, negative, not an integer or too large; if a cell
         has no counts and ``allow_empty`` is not given. The message names the first offender.
     """
+    matrix = adata.layers.get(layer) if layer else adata.X
+    names = check_matrix(adata, None if matrix is None else matrix.dtype, layer, tuple(adata.layers))
+    half = matrix.dtype == np.float16  # which scipy does not take
+    counts = sparse.csr_matrix(matrix.astype(np.float32) if half else matrix, copy=True)
+    return checked_counts(counts, names, np.arange(adata.n_obs), allow_empty)
+
+
+def check_matrix(adata: AnnData, dtype: np.dtype | None, layer: str | None, layers: tuple[str, ...]) -> MatrixNames:
+    """The names for errors, once all is checked that needs no values; ``dtype`` is None where there is no matrix.
+
+    Raises
+    ------
+    DataError
+        If the layer or ``X`` is missing, there are no cells or genes, gene names repeat, or the dtype is no number.
+    """
     where = f"layer {layer!r}" if layer else "X"
-    if layer and layer not in adata.layers:
-        raise DataError(f"there is no layer {layer!r}; {known(adata.layers, layer)}")
+    if layer and dtype is None:
+        raise DataError(f"there is no layer {layer!r}; {known(layers, layer)}")
     if adata.n_obs == 0 or adata.n_vars == 0:
         raise DataError(f"the data has {adata.n_obs} cells and {adata.n_vars} genes; at least one of each is needed")
-    matrix = adata.layers[layer] if layer else adata.X
-    if matrix is None:
-        raise DataError(f"X is empty; name the layer of raw counts ({known(adata.layers)})")
+    if dtype is None:
+        raise DataError(f"X is empty; name the layer of raw counts ({known(layers)})")
     if not adata.var_names.is_unique:
         twice = adata.var_names[adata.var_names.duplicated()].unique()
         raise DataError(
             f"{len(twice)} gene names occur more than once, e.g. {', '.join(twice[:5])}; every gene needs its own name "
             "(adata.var_names_make_unique() numbers them)"
         )
-    if matrix.dtype.kind not in "fiub":
-        raise DataError(f"{where} holds {matrix.dtype}; raw integer counts are needed")
-    half = matrix.dtype == np.float16  # which scipy does not take
-    counts = sparse.csr_matrix(matrix.astype(np.float32) if half else matrix, copy=True)
+    if dtype.kind not in "fiub":
+        raise DataError(f"{where} holds {dtype}; raw integer counts are needed")
+    return MatrixNames(where, adata.obs_names, adata.var_names, layers)
+
+
+def checked_counts(
+    counts: sparse.csr_matrix, names: MatrixNames, cells: np.ndarray, allow_empty: bool = False
+) -> sparse.csr_matrix:
+    """Values of some cells as they are stored, which this changes, as raw counts: float32, without stored zeros.
+
+    ``cells`` says which of the named cells the rows are.
+
+    Raises
+    ------
+    DataError
+        If a value is no count, or a cell has none and ``allow_empty`` is not given.
+    """
     counts.sum_duplicates()
-    _check_values(counts, adata, where)
+    found = "" if len(cells) == len(names.cells) else "at least "  # the cells that were not looked at may have more
+    if not _are_counts(counts.data):
+        _refuse_values(counts, names, cells, found)
     counts.eliminate_zeros()
     empty = np.flatnonzero(np.diff(counts.indptr) == 0)
     if len(empty) and not allow_empty:
-        names = ", ".join(adata.obs_names[empty[:5]])
         raise DataError(
-            f"{len(empty)} cells have no counts in {where}, e.g. {names}; remove them "
-            "(sc.pp.filter_cells(adata, min_counts=1))"
+            f"{found}{len(empty)} cells have no counts in {names.where}, e.g. "
+            f"{', '.join(names.cells[cells[empty[:5]]])}; remove them (sc.pp.filter_cells(adata, min_counts=1))"
         )
-    return counts.astype(np.float32)
+    return counts.astype(np.float32, copy=False)
 
 
-def _check_values(counts: sparse.csr_matrix, adata: AnnData, where: str) -> None:
-    values = counts.data
+def _are_counts(values: np.ndarray) -> bool:
+    """Whether all are counts, in as few passes as it takes; NaN fails every comparison."""
+    if len(values) == 0 or values.dtype.kind == "b":
+        return True
+    within = bool(values.min() >= 0 and values.max() <= LARGEST_COUNT)
+    return within and (values.dtype.kind != "f" or bool((np.rint(values) == values).all()))
+
+
+def _refuse_values(counts: sparse.csr_matrix, names: MatrixNames, cells: np.ndarray, found: str) -> NoReturn:
+    """Raise the DataError that names the first value that is no count."""
+    values, where = counts.data, names.where
 
     def first(bad: np.ndarray) -> str:
         entry = int(np.flatnonzero(bad)[0])
-        cell = int(np.searchsorted(counts.indptr, entry, side="right")) - 1
-        gene = adata.var_names[counts.indices[entry]]
-        return f"{values[entry]} at cell {adata.obs_names[cell]!r}, gene {gene!r} ({int(bad.sum())} in all)"
+        cell = cells[int(np.searchsorted(counts.indptr, entry, side="right")) - 1]
+        gene = names.genes[counts.indices[entry]]
+        return f"{values[entry]} at cell {names.cells[cell]!r}, gene {gene!r} ({found}{int(bad.sum())} in all)"
 
     if values.dtype.kind == "f":
         if (bad := ~np.isfinite(values)).any():
@@ -79,12 +131,11 @@ def _check_values(counts: sparse.csr_matrix, adata: AnnData, where: str) -> None
         if (bad := values != np.rint(values)).any():
             raise DataError(
                 f"{where} holds {first(bad)}; raw integer counts are needed, not normalised values. "
-                f"If the counts are elsewhere, name their layer ({known(adata.layers)}), or copy adata.raw into one"
+                f"If the counts are elsewhere, name their layer ({known(names.layers)}), or copy adata.raw into one"
             )
     if (bad := values < 0).any():
         raise DataError(f"{where} holds {first(bad)}; counts cannot be negative")
-    if (bad := values > LARGEST_COUNT).any():
-        raise DataError(f"{where} holds {first(bad)}; counts up to {LARGEST_COUNT:,} are supported")
+    raise DataError(f"{where} holds {first(values > LARGEST_COUNT)}; counts up to {LARGEST_COUNT:,} are supported")
 
 
 def aligned_counts(
@@ -139,42 +190,3 @@ def counts_per_10k(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     library = np.asarray(counts.sum(1)).ravel()
     scaled = sparse.diags(1e4 / np.maximum(library, 1.0)) @ counts
     return scaled.log1p().tocsr().astype(np.float32)
-
-
-def gene_statistics(counts: sparse.csr_matrix) -> GeneStatistics:
-    """Mean profile, method-of-moments dispersion, and principal components, without a dense matrix.
-
-    With mu_ij = library_i x fraction_j, theta_j = sum mu^2 / sum((x - mu)^2 - mu).
-    """
-    counts = counts.astype(np.float64)
-    library = np.asarray(counts.sum(1)).ravel()
-    totals = np.asarray(counts.sum(0)).ravel()
-    fraction = (totals + 0.5) / (totals + 0.5).sum()
-    squares = np.asarray(counts.multiply(counts).sum(0)).ravel()
-    cross = counts.T @ library
-    mu_squares = fraction**2 * (library**2).sum()
-    excess = squares - 2 * fraction * cross + mu_squares - fraction * library.sum()
-    theta = np.where(excess > 0, mu_squares / np.where(excess > 0, excess, 1.0), THETA_RANGE[1])
-    return GeneStatistics(
-        fraction=torch.as_tensor(fraction, dtype=torch.float32),
-        theta=torch.as_tensor(theta.clip(*THETA_RANGE), dtype=torch.float32),
-        log_library=float(np.log(np.maximum(library, 1)).mean()),
-        components=principal_components(counts, COMPONENTS),
-    )
-
-
-def principal_components(counts: sparse.csr_matrix, most: int, seed: int = 0) -> PrincipalComponents | None:
-    """Principal components of log1p counts per 10,000, of a random 20,000 cells where there are more.
-
-    There are ``most`` of them, or as many as cells and genes allow; None if that is none, or all cells are alike.
-    """
-    from sklearn.decomposition import PCA
-
-    rows = np.sort(np.random.default_rng(seed).permutation(counts.shape[0])[:MOST_CELLS])
-    components = min(most, len(rows) - 1, counts.shape[1] - 1)
-    values = counts_per_10k(counts[rows])
-    if components < 1 or (values.max(0) != values.min(0)).nnz == 0:
-        return None
-    pca = PCA(components, svd_solver="arpack", random_state=seed).fit(values)
-    arrays = (pca.mean_, pca.components_.T.copy(), np.sqrt(pca.explained_variance_).clip(SMALLEST_STD))
-    return PrincipalComponents(*(torch.as_tensor(a, dtype=torch.float32) for a in arrays))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from latdiff_core.conditions import Annotations, Conditions
 from latdiff_core.counts import CountBatch
+from latdiff_core.data import Counts
 from latdiff_core.interfaces import Covariates
 from latdiff_core.ranks import batch_share
 from latdiff_core.schema import DataSchema
@@ -83,7 +83,7 @@ class CellBatch:
 class CellData(Dataset[CellBatch]):
     """Counts and annotations of which a list of indices selects a ``CellBatch``."""
 
-    def __init__(self, counts: sparse.csr_matrix, annotations: Annotations, schema: DataSchema) -> None:
+    def __init__(self, counts: Counts, annotations: Annotations, schema: DataSchema) -> None:
         self.counts = counts
         self.annotations = annotations
         self.schema = schema
@@ -93,10 +93,10 @@ class CellData(Dataset[CellBatch]):
 
     def __getitem__(self, cells: list[int]) -> CellBatch:
         annotations = self.annotations[torch.as_tensor(cells, dtype=torch.int64)]
-        return CellBatch(CountBatch.from_csr(self.counts[cells]), annotations.covariates(self.schema))
+        return CellBatch(CountBatch.from_csr(self.counts[np.asarray(cells)]), annotations.covariates(self.schema))
 
     def subset(self, cells: np.ndarray) -> CellData:
-        """The same of some of the cells."""
+        """The same of some of the cells, in memory."""
         return CellData(self.counts[cells], self.annotations[torch.as_tensor(cells)], self.schema)
 
 
@@ -143,7 +143,7 @@ class LatentData(Dataset[LatentBatch]):
         return LatentBatch(self.cells.loc[index], self.cells.scale[index], self.cells.conditions[index])
 
 
-def loader(data: Dataset[Batch], sampler: Sampler[list[int]]) -> DataLoader[Batch]:
+def loader(data: Dataset[Batch], sampler: Sampler[Any]) -> DataLoader[Batch]:
     """A loader whose sampler yields whole batches.
 
     It has a generator of its own: starting an epoch would otherwise draw from the global one, before or after that is

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,24 +13,28 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy import sparse
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from latdiff_core.assembly import build_autoencoder, build_diffusion
 from latdiff_core.autoencoder import CountAutoencoder
-from latdiff_core.conditions import Annotations
 from latdiff_core.configs import ModelConfig
 from latdiff_core.cpu import tuned_cpu
 from latdiff_core.data import gene_statistics
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import RunFolderError
 from latdiff_core.ranks import is_first, wait_for_all
-from latdiff_core.schema import DataSchema
 from latdiff_core.training.batches import CellBatch, CellData, InOrder, LatentBatch, LatentData, Shuffled, loader
+from latdiff_core.training.block_shuffle import BlockShuffled, BufferedCells
 from latdiff_core.training.modules import AutoencoderStage, DiffusionStage
 from latdiff_core.training.stage import run_stage
 
 log = logging.getLogger(__name__)
 
 ENCODING_BATCH = 512
+ENCODING_CHUNK = 16 * ENCODING_BATCH
+"""Cells of one reading."""
+MOST_HELD_OUT = 10_000
+"""The mean loss of more cells is hardly more certain, and they are held in memory."""
 ACTIVE_VARIANCE = 0.01
 """A latent dimension is active if the variance of its posterior means exceeds this (Burda et al. 2016,
 arXiv:1509.00519, section 5.2)."""
@@ -57,15 +61,11 @@ class FitResult:
     active_dimensions: int
 
 
-def fit_model(
-    config: ModelConfig,
-    schema: DataSchema,
-    counts: sparse.csr_matrix,
-    annotations: Annotations,
-    folder: Path,
-    progress: bool = True,
-) -> FitResult:
+def fit_model(config: ModelConfig, cells: CellData, folder: Path, progress: bool = True) -> FitResult:
     """Train both stages, with checkpoints under ``folder``, from which a second call goes on.
+
+    Of cells whose counts are on disk, only some at a time are in memory: a buffer of those trained on, and at most
+    10,000 that are held out. Latents and conditions of all cells are in memory in either case.
 
     Raises
     ------
@@ -76,11 +76,10 @@ def fit_model(
     seed = config.training.seed
     with torch.random.fork_rng(devices=[]), tuned_cpu():
         torch.manual_seed(seed)
-        train, held_out = split_cells(counts.shape[0], config.training.validation_fraction, seed)
-        autoencoder = build_autoencoder(config, schema, gene_statistics(counts[train]))
-        diffusion = build_diffusion(config, schema)
-        cells = CellData(counts, annotations, schema)
-        first = _fit_autoencoder(autoencoder, config, cells.subset(train), cells.subset(held_out), folder, progress)
+        train, held_out = split_cells(len(cells), config.training.validation_fraction, seed)
+        autoencoder = build_autoencoder(config, cells.schema, gene_statistics(cells.counts, train))
+        diffusion = build_diffusion(config, cells.schema)
+        first = _fit_autoencoder(autoencoder, config, cells, train, held_out, folder, progress)
         latents = encode_cells(autoencoder, cells, joint=config.diffusion.library == "joint")
         standardise(diffusion, latents, train)
         active = report_activity(latents.loc[:, : autoencoder.latent_dim])
@@ -90,9 +89,9 @@ def fit_model(
 
 
 def split_cells(n: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the cells trained on and of those held out to choose the best weights."""
+    """Indices of the cells trained on and of those, at most 10,000, held out to choose the best weights."""
     order = np.random.default_rng(seed).permutation(n)
-    size = min(round(fraction * n), n - 1)
+    size = min(round(fraction * n), n - 1, MOST_HELD_OUT)
     return np.sort(order[size:]), np.sort(order[:size])
 
 
@@ -102,8 +101,8 @@ def encode_cells(autoencoder: CountAutoencoder, cells: CellData, joint: bool) ->
     device = next(autoencoder.parameters()).device
     locs, scales = [], []
     with torch.no_grad():
-        for index in InOrder(len(cells), ENCODING_BATCH):
-            batch: CellBatch = cells[index].to(device)
+        for batch in _in_order(cells):
+            batch = batch.to(device)
             posterior = autoencoder.encode(batch.counts, batch.covariates)
             parts = [posterior.loc.float(), posterior.scale.float()]
             if joint:
@@ -112,6 +111,21 @@ def encode_cells(autoencoder: CountAutoencoder, cells: CellData, joint: bool) ->
             locs.append(parts[0].cpu())
             scales.append(parts[1].cpu())
     return LatentBatch(torch.cat(locs), torch.cat(scales), cells.annotations.conditions)
+
+
+def _in_order(cells: CellData) -> Iterator[CellBatch]:
+    """Batches of all cells, which are read some thousand at a time."""
+    for read in InOrder(len(cells), ENCODING_CHUNK):
+        chunk = cells.subset(np.asarray(read))
+        for index in InOrder(len(chunk), ENCODING_BATCH):
+            yield chunk[index]
+
+
+def training_batches(cells: CellData, train: np.ndarray, batch_size: int, seed: int) -> DataLoader[CellBatch]:
+    """Shuffled batches of the cells trained on, drawn one by one from memory, or block by block from a disk."""
+    if sparse.issparse(cells.counts):
+        return loader(cells.subset(train), Shuffled(len(train), batch_size, seed))
+    return loader(BufferedCells(cells), BlockShuffled(train, batch_size, seed))
 
 
 def standardise(diffusion: Diffusion, latents: LatentBatch, train: np.ndarray) -> None:
@@ -141,8 +155,9 @@ def report_activity(loc: Tensor) -> int:
 def _fit_autoencoder(
     model: CountAutoencoder,
     config: ModelConfig,
-    data: CellData,
-    checked: CellData,
+    cells: CellData,
+    train: np.ndarray,
+    held_out: np.ndarray,
     folder: Path,
     progress: bool,
 ) -> list[dict[str, float]]:
@@ -155,14 +170,14 @@ def _fit_autoencoder(
             raise RunFolderError(f"stage 1 in {folder} is damaged; remove it and fit again ({error})") from error
         model.eval().requires_grad_(False)
         return rows
-    section, seed = config.training.autoencoder, config.training.seed
-    batches = Shuffled(len(data), section.batch_size, seed)
+    section = config.training.autoencoder
+    batches = training_batches(cells, train, section.batch_size, config.training.seed)
     epochs = max(section.epochs, -(-section.min_steps // len(batches)))
     history = run_stage(
-        AutoencoderStage(model, section, epochs, cells=len(data)),
+        AutoencoderStage(model, section, epochs, cells=len(train)),
         "autoencoder",
-        loader(data, batches),
-        loader(checked, InOrder(len(checked), ENCODING_BATCH)) if len(checked) else None,
+        batches,
+        loader(cells.subset(held_out), InOrder(len(held_out), ENCODING_BATCH)) if len(held_out) else None,
         config=config.training,
         epochs=epochs,
         ema_decay=None,

@@ -11,7 +11,7 @@ from latdiff_core.errors import OutputExistsError, RunFolderError
 RUN = "run.json"
 
 
-def open_checkpoints(folder: Path, config: ModelConfig, data: str, resume: bool) -> None:
+def open_checkpoints(folder: Path, config: ModelConfig, data: str, on_disk: bool, resume: bool) -> None:
     """Begin a checkpoint folder, or check that the one there belongs to this fit.
 
     Raises
@@ -19,9 +19,10 @@ def open_checkpoints(folder: Path, config: ModelConfig, data: str, resume: bool)
     OutputExistsError
         If the folder holds checkpoints and ``resume`` is not given.
     RunFolderError
-        If there is nothing to resume, or it belongs to other data or another config.
+        If there is nothing to resume, or it belongs to other data or another config, or was begun in memory and would
+        go on from disk (or the reverse), where cells are shuffled differently.
     """
-    run, now = folder / RUN, {"config": dump_config(config), "data": data}
+    run, now = folder / RUN, {"config": dump_config(config), "data": data, "on_disk": on_disk}
     if not resume:
         if run.exists():
             raise OutputExistsError(
@@ -37,7 +38,7 @@ def open_checkpoints(folder: Path, config: ModelConfig, data: str, resume: bool)
         before = json.loads(run.read_text())
     except ValueError:
         raise RunFolderError(f"{run} is damaged; remove {folder} and fit again") from None
-    for what, name in (("config", "config"), ("data", "training data")):
+    for what, name in (("config", "config"), ("data", "training data"), ("on_disk", "way of reading them (on_disk)")):
         if before.get(what) != now[what]:
             raise RunFolderError(
                 f"the checkpoints in {folder} belong to another {name}; repeat the fit exactly as it was begun, or "
