@@ -42,7 +42,7 @@ class Stage1:
         self.schema = build_schema(cells.var_names, table, self.config.data)
         annotations = Annotations(encode_obs(table, self.schema.attributes), encode_obs(table, self.schema.nuisance))
         self.data = CellData(self.counts, annotations, self.schema)
-        self.statistics = gene_statistics(self.counts)
+        self.statistics = gene_statistics(self.counts, np.arange(cells.n_obs))
 
     def build(self) -> Any:
         """The autoencoder with its first weights."""

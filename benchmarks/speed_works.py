@@ -13,6 +13,7 @@ import anndata
 import numpy as np
 import torch
 from speed_models import BATCH, HIDDEN, NB, Stage1, cells_per_second, scvi_stage1
+from speed_scale import generation, out_of_core, streaming
 from torch.nn.functional import linear
 
 from latdiff_core.counts import CountBatch
@@ -225,5 +226,8 @@ WORKS: Mapping[str, Callable[[Path], list[Row]]] = {
     "likelihood": likelihood,
     "sampling": sampling,
     "first_layer": first_layer,
+    "generation": generation,
+    "streaming": streaming,
+    "out_of_core": out_of_core,
     "start_up": start_up,
 }

@@ -1,0 +1,185 @@
+"""The rows of `speed.py` that make many cells or read many: each side in a process of its own, for its peak memory."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+import torch
+from runs import RESULTS
+
+from latdiff_core import LatentDiffusion
+from latdiff_core.assembly import build_autoencoder
+from latdiff_core.conditions import Annotations
+from latdiff_core.configs import recipe_config
+from latdiff_core.cpu import tuned_cpu
+from latdiff_core.data import annotation_table, build_schema, encode_obs, gene_statistics, open_counts, read_through
+from latdiff_core.interfaces import CountDistribution
+from latdiff_core.training import CellData
+from latdiff_core.training.fit import training_batches
+from latdiff_core.training.modules import AutoencoderStage
+from latdiff_core.training.stage import run_stage
+from latdiff_counts.sparse_distribution import SparseCountDistribution
+
+Row = dict[str, Any]
+SHORT = {
+    "training.autoencoder": {"epochs": 3, "min_steps": 100, "learning_rate": 2e-3},
+    "training.diffusion": {"steps": 200, "checks": 1},
+}
+"""Speed does not depend on how well a model is trained."""
+DISK_CELLS, DISK_GENES, DISK_SHARE, CHUNK = 500_000, 2000, 0.05, 10_000
+
+
+def run_folder(data: Path, genes: int | None) -> Path:
+    """A model of pbmc3k, of all genes or of the most abundant ones, fitted briefly and kept."""
+    folder = RESULTS / "models" / f"speed-{genes}"
+    if not folder.exists():
+        cells = anndata.read_h5ad(data / "pbmc3k.h5ad")
+        if genes is not None:
+            totals = np.asarray(cells.X.sum(0)).ravel()
+            cells = cells[:, np.sort(np.argsort(-totals)[:genes])].copy()
+        LatentDiffusion.from_recipe("default", ["cell_type"], SHORT).fit(cells, progress=False).save(folder)
+    return folder
+
+
+def generation(data: Path) -> list[Row]:
+    """10,000 cells of all genes, against a dense decoder."""
+    folder = run_folder(data, None)
+    genes = len(LatentDiffusion.load(folder).fitted.schema.genes)
+    sparse_side, dense_side = (_alone(_generate, str(folder), 10_000, dense) for dense in (False, True))
+    return [
+        {
+            "work": f"generation, 10,000 cells x {genes:,} genes, end to end",
+            "latdiff": f"{10_000 / sparse_side[0]:,.0f} cells/s, {sparse_side[1]:,.0f} MB",
+            "against": f"dense decoding: {10_000 / dense_side[0]:,.0f} cells/s, {dense_side[1]:,.0f} MB",
+            "ratio": dense_side[0] / sparse_side[0],
+            "to reach": ">= 3, under 2,000 MB",
+        }
+    ]
+
+
+def streaming(data: Path) -> list[Row]:
+    """More cells to a file, against fewer."""
+    folder = run_folder(data, DISK_GENES)
+    sizes = (10_000, 100_000)
+    found = {n: _alone(_generate_to, str(folder), n) for n in sizes}
+    rows = []
+    for n in sizes[1:]:
+        (few, few_memory), (many, memory) = found[sizes[0]], found[n]
+        rows.append(
+            {
+                "work": f"generation of {n:,} cells x {DISK_GENES:,} genes to .zarr",
+                "latdiff": f"{n / many:,.0f} cells/s, {memory:,.0f} MB",
+                "against": f"{sizes[0]:,} cells: {sizes[0] / few:,.0f} cells/s, {few_memory:,.0f} MB",
+                "ratio": (n / many) / (sizes[0] / few),
+                "to reach": "0.9 to 1.1, memory too",
+            }
+        )
+    return rows
+
+
+def out_of_core(data: Path) -> list[Row]:
+    """One epoch of stage 1 from disk, against memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cells.h5ad"
+        write_synthetic(path)
+        on_disk, in_memory = (_alone(_epoch, str(path), place) for place in (True, False))
+    return [
+        {
+            "work": f"stage 1 on {DISK_CELLS:,} cells x {DISK_GENES:,} genes on disk",
+            "latdiff": f"{on_disk[0]:,.0f} cells/s, {on_disk[1]:,.0f} MB",
+            "against": f"in memory: {in_memory[0]:,.0f} cells/s, {in_memory[1]:,.0f} MB",
+            "ratio": on_disk[0] / in_memory[0],
+            "to reach": ">= 0.8, under 2,000 MB",
+        }
+    ]
+
+
+def write_synthetic(path: Path) -> None:
+    """Cells of ten kinds, sorted by kind, uncompressed and written piece by piece."""
+    rng = np.random.default_rng(0)
+    kinds = np.repeat(np.arange(10), DISK_CELLS // 10)
+    obs = pd.DataFrame({"cell_type": pd.Categorical(kinds.astype(str))}, index=np.arange(DISK_CELLS).astype(str))
+    var = pd.DataFrame(index=[f"g{i}" for i in range(DISK_GENES)])
+    anndata.AnnData(obs=obs, var=var).write_h5ad(path)
+    with h5py.File(path, "a") as file:
+        group = file.create_group("X")
+        group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0"})
+        group.attrs["shape"] = np.array([DISK_CELLS, DISK_GENES])
+        per_cell = round(DISK_GENES * DISK_SHARE)
+        group["indptr"] = np.arange(DISK_CELLS + 1, dtype=np.int64) * per_cell
+        values = group.create_dataset("data", (DISK_CELLS * per_cell,), np.float32)
+        indices = group.create_dataset("indices", (DISK_CELLS * per_cell,), np.int32)
+        profiles = rng.gamma(0.5, size=(10, DISK_GENES)) + 0.01
+        for start in range(0, DISK_CELLS, CHUNK):
+            keys = rng.random((CHUNK, DISK_GENES), np.float32) ** (1 / profiles[kinds[start : start + CHUNK]])
+            genes = np.sort(np.argpartition(-keys, per_cell, axis=1)[:, :per_cell], axis=1)
+            span = slice(start * per_cell, (start + CHUNK) * per_cell)
+            indices[span] = genes.ravel()
+            values[span] = 1 + rng.geometric(0.6, CHUNK * per_cell)
+
+
+def _generate(folder: str, n: int, dense: bool) -> float:
+    if dense:
+        SparseCountDistribution.sample_csr = CountDistribution.sample_csr
+    model = LatentDiffusion.load(folder)
+    model.generate(512)
+    return _timed(lambda: model.generate(n))
+
+
+def _generate_to(folder: str, n: int) -> float:
+    model = LatentDiffusion.load(folder)
+    model.generate(512)
+    with tempfile.TemporaryDirectory() as out:
+        return _timed(lambda: model.generate_to(Path(out) / "cells.zarr", n))
+
+
+def _epoch(path: str, on_disk: bool) -> float:
+    """Cells per second of one epoch of stage 1, after everything that precedes it in a fit."""
+    config = recipe_config("default", ["cell_type"])
+    section = config.training.autoencoder
+    with open_counts(path, None, [], on_disk) as (cells, counts), tempfile.TemporaryDirectory() as folder, tuned_cpu():
+        table = annotation_table(cells, ["cell_type"])
+        schema = build_schema(cells.var_names, table, config.data)
+        annotations = Annotations(encode_obs(table, schema.attributes), encode_obs(table, schema.nuisance))
+        read_through(counts, schema, annotations)
+        train = np.arange(len(table))
+        model = build_autoencoder(config, schema, gene_statistics(counts, train))
+        batches = training_batches(CellData(counts, annotations, schema), train, section.batch_size, 0)
+        stage = AutoencoderStage(model, section, epochs=1, cells=len(train))
+        options = {"config": config.training, "epochs": 1, "ema_decay": None, "progress": False}
+        start = time.perf_counter()
+        run_stage(stage, "stage 1", batches, None, folder=Path(folder), **options)
+        return len(train) / (time.perf_counter() - start)
+
+
+def _timed(function: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def _alone(function: Callable[..., float], *arguments: Any) -> tuple[float, float]:
+    """A function's figure and the peak memory of the process that it had to itself, in MB."""
+    call = json.dumps([function.__name__, arguments, torch.get_num_threads()])
+    done = subprocess.run([sys.executable, __file__, call], check=True, capture_output=True, text=True)
+    figure, memory = json.loads(done.stdout.splitlines()[-1])
+    return figure, memory
+
+
+if __name__ == "__main__":
+    name, given, threads = json.loads(sys.argv[1])
+    torch.set_num_threads(threads)
+    result = globals()[name](*given)
+    print(json.dumps([result, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000]))
