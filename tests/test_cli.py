@@ -163,7 +163,7 @@ def test_check_shows_every_problem_with_its_path(latdiff, tmp_path):
         "check", path, "--set", "diffusion.denoiser.widht=3", "--set", "autoencoder.encoder.kind=mlpp"
     )
     assert code == 1
-    assert "diffusion -> denoiser -> widht: there is no such field; did you mean 'width'?" in err
+    assert "diffusion -> denoiser -> widht: there is no such field; did you mean 'widths'?" in err
     assert "autoencoder -> encoder: no encoder is called 'mlpp'; did you mean 'mlp'?" in err
     code, _, err = latdiff("check", path, "--set", "diffusion.prediction=epsilon")
     assert code == 1

@@ -31,7 +31,7 @@ PROBLEMS = [
         "diffusion -> denoiser -> heads: Input should be a valid integer",
     ),
     ({"diffusion.denoiser": {"kind": "dit", "heads": 3}}, r"diffusion -> denoiser: heads \(3\) must divide width"),
-    ({"diffusion.denoiser.widht": 64}, "diffusion -> denoiser -> widht: there is no such field; did you mean 'width'"),
+    ({"diffusion.denoiser.widht": 64}, "diffusion -> denoiser -> widht: there is no such field; did you mean 'widths'"),
     ({"diffusion.denoiser": "dot"}, "diffusion -> denoiser: no denoiser is called 'dot'; did you mean 'dit'"),
     ({"diffusion.denoiser": {"width": 64}}, "diffusion -> denoiser: give a kind .*known: .*dit"),
     ({"diffusion.denoiser": None}, "diffusion -> denoiser: give a kind"),
