@@ -76,7 +76,7 @@ class CountBatch:
     def times(self, entries: Tensor, table: Tensor) -> Tensor:
         """One number per stored entry, as (batch, genes), times ``table`` (genes, width); differentiable by ``table``.
 
-        On a CPU only the stored entries are multiplied, unless 30 % of all or more are stored.
+        On a CPU only the stored entries are multiplied, unless a quarter of all or more are stored.
         """
         if goes_sparse(table.device, len(entries) / max(1, len(self) * self.genes)):
             return sparse_product(self.indptr, self.indices, entries, table)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn.functional import embedding_bag
 
-DENSE_FROM = 0.3
+DENSE_FROM = 0.25
 """Share of non-zeros from which the dense product is the faster one on a CPU (`benchmarks/speed.py` measures both)."""
 
 
