@@ -76,6 +76,8 @@ class _LogMix(Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, first: Tensor, second: Tensor) -> Tensor:
         one, other = first + logsigmoid(-logits), second + logsigmoid(logits)
+        if not any(ctx.needs_input_grad):
+            return torch.logaddexp(one, other)
         ctx.save_for_backward(torch.sigmoid(logits), (other - one).sigmoid_())
         ctx.shapes = logits.shape, first.shape, second.shape
         return torch.logaddexp(one, other)
