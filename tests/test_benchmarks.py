@@ -24,3 +24,13 @@ def test_every_stored_run_is_in_the_table_with_its_floor(name):
         assert row["W2 / floor"] == pytest.approx(scores["w2"]["generated"] / scores["w2"]["real"], rel=1e-4)
         assert row["AUC genes"] == pytest.approx(scores["auc_genes"]["generated"], rel=1e-4)
         assert f"| {run['generator']} |" in page
+
+
+def test_every_measured_speed_is_in_the_table():
+    page = (BENCHMARKS.parent / "book" / "speed.md").read_text()
+    documents = [json.loads(path.read_text()) for path in (BENCHMARKS / "results" / "speed").glob("*.json")]
+    rows = [row for document in documents for row in document["rows"]]
+    assert len(rows) == page.count("\n| ") - 1
+    for row in rows:
+        assert f"| {row['work']} |" in page
+        assert f"| {row['latdiff']} |" in page
