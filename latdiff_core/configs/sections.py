@@ -168,7 +168,7 @@ class TrainingConfig(Config):
     seed: NonNegativeInt = 0
     """Seed of everything random in training."""
     validation_fraction: Fraction = 0.1
-    """Share of the cells held out to choose the best weights; 0 trains on all and keeps the last."""
+    """Share of the cells, at most 10,000, held out to choose the best weights; 0 trains on all and keeps the last."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """Where Lightning trains."""
     devices: PositiveInt = 1
