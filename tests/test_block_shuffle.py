@@ -94,6 +94,13 @@ def test_ranks_share_the_cells_in_equally_many_batches(cells, size, world):
     np.testing.assert_array_equal(np.sort(np.concatenate([cell for batches in ranks for cell in batches])), cells)
 
 
+def test_no_batch_is_empty_where_a_rank_has_one_cell_of_each():
+    """A rank without cells has no loss, and all others would wait for it; epoch() refuses empty batches."""
+    ranks = [epoch(cells=np.arange(11), size=2, rank=rank, world=2) for rank in range(2)]
+    assert [len(batches) for batches in ranks] == [6, 6]
+    assert set(np.concatenate(ranks[0]).tolist()) | set(np.concatenate(ranks[1]).tolist()) == set(range(11))
+
+
 def test_each_rank_reads_blocks_of_its_own():
     ranks = [np.concatenate(epoch(cells=np.arange(20_000), rank=rank, world=4)) for rank in range(4)]
     touched = [np.unique(cells // 64) for cells in ranks]

@@ -104,7 +104,9 @@ class BlockShuffled(Sampler[BufferedBatch]):
         block = (self.cells + rng.integers(self.block)) // self.block
         blocks = np.split(self.cells, np.flatnonzero(np.diff(block)) + 1)
         order = np.concatenate([blocks[i] for i in rng.permutation(len(blocks))])
-        return order[rank * len(order) // world : (rank + 1) * len(order) // world]
+        share = order[rank * len(order) // world : (rank + 1) * len(order) // world]
+        # With one cell a batch, a share that is smaller by one has a batch too few: its last cell comes twice.
+        return np.append(share, share[-1:]) if len(share) < self._batches(world) else share
 
 
 class BufferedCells(Dataset[CellBatch]):
