@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from latdiff_core.asked_generation import AskedGeneration
+from latdiff_core.checkpoint import used_versions
 from latdiff_core.conditions import Conditions
+from latdiff_core.configs import dump_config
 from latdiff_core.data import PartsFolder, check_output, write_parts
 from latdiff_core.data.files import replace
 from latdiff_core.data.fingerprint import tensor_digest
@@ -16,10 +18,7 @@ from latdiff_core.errors import GenerationInterrupted, OutputExistsError
 from latdiff_core.generation import BLOCK, Generation
 from latdiff_core.progress import progress_bar
 from latdiff_core.ranks import rank_and_world
-from latdiff_core.schema import Attribute, VectorAttribute
-
-if TYPE_CHECKING:
-    from anndata import AnnData
+from latdiff_core.schema import VectorAttribute
 
 log = logging.getLogger(__name__)
 
@@ -27,23 +26,11 @@ POLL = 0.5
 """Seconds between two looks for parts of other processes."""
 
 
-def generate_to_file(
-    generation: Generation,
-    path: Path,
-    annotated: Callable[[Conditions, Sequence[Attribute]], AnnData],
-    made_by: dict[str, Any],
-    chunk: int,
-    overwrite: bool,
-    progress: bool,
-) -> None:
+def generate_to_file(asked: AskedGeneration, path: Path, chunk: int, overwrite: bool, progress: bool) -> None:
     """Generate the parts that are not there yet, those of this process, and join them when all are there.
 
     Parameters
     ----------
-    annotated
-        Makes an AnnData without counts, from the values of some attributes.
-    made_by
-        Config and versions, which with the request and the weights identify the parts, as JSON.
     chunk
         Cells per part, rounded up to whole blocks.
 
@@ -55,8 +42,8 @@ def generate_to_file(
         At Ctrl-C.
     """
     rank, world = rank_and_world()
-    blocks = -(-chunk // BLOCK)
-    request = {**_identity(generation), "chunk": blocks * BLOCK, **made_by}
+    generation, blocks = asked.generation, -(-chunk // BLOCK)
+    request = {**_identity(asked), "chunk": blocks * BLOCK}
     parts = PartsFolder(path, request, -(-len(generation) // blocks))
     check_output(path, overwrite or rank > 0)
     if rank >= parts.parts or (rank > 0 and path.exists() and not overwrite):  # the first process is done, or complains
@@ -67,7 +54,7 @@ def generate_to_file(
         _generate_parts(generation, parts, blocks, mine, progress)
         if rank == 0:
             _await(parts, mine)
-            _join(generation, parts, path, annotated)
+            _join(asked, parts, path)
     except KeyboardInterrupt as error:
         made = parts.parts - len(parts.missing())
         kept = f"{made} of {parts.parts} parts are in {parts.folder}" if made else "no part was complete"
@@ -103,26 +90,21 @@ def _await(parts: PartsFolder, mine: range) -> None:
         time.sleep(POLL)
 
 
-def _join(
-    generation: Generation,
-    parts: PartsFolder,
-    path: Path,
-    annotated: Callable[[Conditions, Sequence[Attribute]], AnnData],
-) -> None:
-    schema, n = generation.schema, generation.request.n
+def _join(asked: AskedGeneration, parts: PartsFolder, path: Path) -> None:
+    schema, n = asked.generation.schema, asked.generation.request.n
     named = {f"values.{i}": attribute for i, attribute in enumerate((*schema.attributes, *schema.nuisance))}
     vectors = {a.key: name for name, a in named.items() if isinstance(a, VectorAttribute)}
     columns = {name: a for name, a in named.items() if a.key not in vectors}
     values = Conditions(tuple(parts.column(name) for name in columns), n)
     temporary = parts.folder / f".joined{path.suffix}"
-    write_parts(temporary, annotated(values, list(columns.values())), parts, vectors)
+    write_parts(temporary, asked.annotated(values, list(columns.values())), parts, vectors)
     replace(temporary, path)
     parts.remove()
 
 
-def _identity(generation: Generation) -> dict[str, Any]:
-    """What cells depend on beside config and versions."""
-    request = generation.request
+def _identity(asked: AskedGeneration) -> dict[str, Any]:
+    """What cells depend on, as JSON."""
+    generation, request = asked.generation, asked.generation.request
     weights = [*generation.autoencoder.state_dict().values(), *generation.diffusion.state_dict().values()]
     library = None if request.library is None else tensor_digest([request.library])
     return {
@@ -132,4 +114,6 @@ def _identity(generation: Generation) -> dict[str, Any]:
         "seed": generation.seed,
         "mean": generation.mean,
         "model": tensor_digest([*weights, *request.training.to_tensors().values()]),
+        "config": dump_config(asked.config),
+        "versions": used_versions(asked.config),
     }

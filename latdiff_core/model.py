@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -15,14 +13,13 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from latdiff_core.assembly import build_diffusion, check_assembly
+from latdiff_core.asked_generation import ask
+from latdiff_core.assembly import check_assembly
 from latdiff_core.checkpoint import FittedModel, load_run, save_run, used_versions
-from latdiff_core.conditions import Annotations, Conditions
+from latdiff_core.conditions import Annotations
 from latdiff_core.configs import (
     ModelConfig,
     Overrides,
-    apply_overrides,
-    dump_config,
     load_config,
     read_config,
     recipe_config,
@@ -33,29 +30,21 @@ from latdiff_core.data import (
     aligned_counts,
     annotation_table,
     build_schema,
-    decode_obs,
-    decode_obsm,
     encode_obs,
     open_counts,
     read_anndata,
-    read_request,
     read_through,
     unknown_values,
 )
 from latdiff_core.errors import ConfigError, DataError, LatdiffError, TrainingInterrupted
-from latdiff_core.generation import Generation, warn_of_untrained_branches
 from latdiff_core.generation_to_file import generate_to_file
 from latdiff_core.progress import progress_bar
 from latdiff_core.ranks import is_first
-from latdiff_core.schema import Attribute
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-log = logging.getLogger(__name__)
-
-SAMPLING_PARTS = ("diffusion.sampler", "diffusion.guidance")
 EMBEDDING_BATCH = 512
 
 
@@ -242,11 +231,12 @@ class LatentDiffusion:
         DataError
             If an asked condition or value is unknown; the message lists the known ones.
         """
-        config, generation = self._generation(n, conditions, library, seed, mean, overrides)
+        asked = ask(self.config, self._require_fitted(), n, conditions, library, seed, mean, overrides)
+        generation = asked.generation
         with progress_bar("generating", generation.request.n, progress) as advance:
             cells = generation.cells(range(len(generation)), advance)
         attributes = (*generation.schema.attributes, *generation.schema.nuisance)
-        adata = self._annotated(config, generation, cells.annotations.together(), attributes)
+        adata = asked.annotated(cells.annotations.together(), attributes)
         adata.X = cells.counts
         return adata
 
@@ -292,10 +282,8 @@ class LatentDiffusion:
         """
         if not isinstance(chunk, Integral) or chunk < 1:
             raise DataError(f"chunk is {chunk}; give a whole number of cells, at least 1")
-        config, generation = self._generation(n, conditions, library, seed, mean, overrides)
-        made_by = {"config": dump_config(config), "versions": used_versions(config)}
-        annotated = partial(self._annotated, config, generation)
-        generate_to_file(generation, Path(path), annotated, made_by, int(chunk), overwrite, progress)
+        asked = ask(self.config, self._require_fitted(), n, conditions, library, seed, mean, overrides)
+        generate_to_file(asked, Path(path), int(chunk), overwrite, progress)
 
     def embed(self, adata: AnnData | str | Path) -> np.ndarray:
         """Posterior means of real cells, float32 (cells, latent); genes are matched by name.
@@ -350,51 +338,6 @@ class LatentDiffusion:
             raise LatdiffError("this model is not fitted; call fit(adata), or LatentDiffusion.load(folder)")
         return self._fitted
 
-    def _generation(
-        self,
-        n: int | None,
-        conditions: Mapping[str, Any] | pd.DataFrame | None,
-        library: float | Sequence[float] | np.ndarray | None,
-        seed: int,
-        mean: bool,
-        overrides: Overrides | None,
-    ) -> tuple[ModelConfig, Generation]:
-        fitted = self._require_fitted()
-        diffusion, config = fitted.diffusion, self.config
-        if overrides:
-            config = _sampling_config(self.config, overrides)
-            with torch.random.fork_rng(devices=[]):  # the user's random state stays as it is
-                diffusion = build_diffusion(config, fitted.schema)
-            diffusion.load_state_dict(fitted.diffusion.state_dict())
-            warn_of_untrained_branches(fitted.diffusion.guidance, diffusion.guidance)
-        request = read_request(n, conditions, library, fitted.schema, fitted.training_cells)
-        if fitted.autoencoder.decoder.generates != "counts":
-            log.warning("the decoder of this model generates no counts: X holds log1p of counts per 10,000")
-        return config, Generation(fitted.autoencoder, diffusion, fitted.schema, request, seed, mean)
-
-    def _annotated(
-        self, config: ModelConfig, generation: Generation, values: Conditions, attributes: Sequence[Attribute]
-    ) -> AnnData:
-        """Generated cells but for their counts, with the values of some attributes."""
-        import anndata
-        import pandas as pd
-
-        fitted = self._require_fitted()
-        generates = fitted.autoencoder.decoder.generates
-        made_with = {
-            "config": dump_config(config),
-            "seed": generation.seed,
-            "expression": f"mean {generates}" if generation.mean else generates,
-            "versions": dict(fitted.provenance["versions"]),
-            "data": dict(fitted.provenance["data"]),
-        }
-        return anndata.AnnData(
-            obs=decode_obs(values, attributes),
-            obsm=decode_obsm(values, attributes),
-            var=pd.DataFrame(index=list(fitted.schema.genes)),
-            uns={"latdiff": made_with},
-        )
-
 
 def best_row(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The metrics of the epoch whose weights were kept: the lowest held-out loss, or the last."""
@@ -402,12 +345,3 @@ def best_row(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
         return {}
     best = min(rows, key=lambda row: row["val_loss"]) if "val_loss" in rows[-1] else rows[-1]
     return dict(best)
-
-
-def _sampling_config(config: ModelConfig, overrides: Overrides) -> ModelConfig:
-    for path in overrides:
-        if not path.startswith(SAMPLING_PARTS):
-            raise ConfigError(
-                f"{path} is fixed once a model is trained; generation can change {' and '.join(SAMPLING_PARTS)}"
-            )
-    return load_config(apply_overrides(config.model_dump(mode="json"), overrides))

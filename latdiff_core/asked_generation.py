@@ -1,0 +1,109 @@
+"""What a fitted model is asked for: checked, ready to be generated, and said of the cells afterwards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from latdiff_core.assembly import build_diffusion
+from latdiff_core.checkpoint import FittedModel
+from latdiff_core.conditions import Conditions
+from latdiff_core.configs import ModelConfig, Overrides, apply_overrides, dump_config, load_config
+from latdiff_core.data import decode_obs, decode_obsm, read_request
+from latdiff_core.errors import ConfigError
+from latdiff_core.generation import Generation, warn_of_untrained_branches
+from latdiff_core.schema import Attribute
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+log = logging.getLogger(__name__)
+
+SAMPLING_PARTS = ("diffusion.sampler", "diffusion.guidance")
+
+
+@dataclass(frozen=True)
+class AskedGeneration:
+    """A generation, and where its cells come from.
+
+    Attributes
+    ----------
+    config
+        The model's, with the sampling that was asked for.
+    generation
+        Makes the cells.
+    provenance
+        Of the fitted model.
+    """
+
+    config: ModelConfig
+    generation: Generation
+    provenance: Mapping[str, Any]
+
+    def annotated(self, values: Conditions, attributes: Sequence[Attribute]) -> AnnData:
+        """Generated cells but for their counts, with the values of some attributes."""
+        import anndata
+        import pandas as pd
+
+        generates = self.generation.autoencoder.decoder.generates
+        made_with = {
+            "config": dump_config(self.config),
+            "seed": self.generation.seed,
+            "expression": f"mean {generates}" if self.generation.mean else generates,
+            "versions": dict(self.provenance["versions"]),
+            "data": dict(self.provenance["data"]),
+        }
+        return anndata.AnnData(
+            obs=decode_obs(values, attributes),
+            obsm=decode_obsm(values, attributes),
+            var=pd.DataFrame(index=list(self.generation.schema.genes)),
+            uns={"latdiff": made_with},
+        )
+
+
+def ask(
+    config: ModelConfig,
+    fitted: FittedModel,
+    n: int | None,
+    conditions: Mapping[str, Any] | pd.DataFrame | None,
+    library: float | Sequence[float] | np.ndarray | None,
+    seed: int,
+    mean: bool,
+    overrides: Overrides | None,
+) -> AskedGeneration:
+    """Check what is asked of a model; see ``LatentDiffusion.generate`` for the parameters.
+
+    Raises
+    ------
+    ConfigError
+        If ``overrides`` change what is fixed once a model is trained.
+    DataError
+        If an asked condition or value is unknown.
+    """
+    diffusion = fitted.diffusion
+    if overrides:
+        config = _sampling_config(config, overrides)
+        with torch.random.fork_rng(devices=[]):  # the user's random state stays as it is
+            diffusion = build_diffusion(config, fitted.schema)
+        diffusion.load_state_dict(fitted.diffusion.state_dict())
+        warn_of_untrained_branches(fitted.diffusion.guidance, diffusion.guidance)
+    request = read_request(n, conditions, library, fitted.schema, fitted.training_cells)
+    if fitted.autoencoder.decoder.generates != "counts":
+        log.warning("the decoder of this model generates no counts: X holds log1p of counts per 10,000")
+    generation = Generation(fitted.autoencoder, diffusion, fitted.schema, request, seed, mean)
+    return AskedGeneration(config, generation, fitted.provenance)
+
+
+def _sampling_config(config: ModelConfig, overrides: Overrides) -> ModelConfig:
+    for path in overrides:
+        if not path.startswith(SAMPLING_PARTS):
+            raise ConfigError(
+                f"{path} is fixed once a model is trained; generation can change {' and '.join(SAMPLING_PARTS)}"
+            )
+    return load_config(apply_overrides(config.model_dump(mode="json"), overrides))
