@@ -49,8 +49,8 @@ STAGE_2: Mapping[str, dict[str, Any]] = {
     "DiT": {"diffusion.denoiser": {"kind": "dit", "width": 128, "depth": 3, "token_dim": 11}},
 }
 SAMPLING: Mapping[str, dict[str, Any]] = {
-    "25 Heun steps": {"diffusion.sampler.steps": 25},
-    "5 Heun steps": {"diffusion.sampler.steps": 5},
+    "3 Heun steps": {"diffusion.sampler.steps": 3},
+    "10 Heun steps": {"diffusion.sampler.steps": 10},
     "50 Heun steps": {"diffusion.sampler.steps": 50},
     "guidance 1.5": {"diffusion.guidance.scale": 1.5},
     "guidance 3": {"diffusion.guidance.scale": 3.0},

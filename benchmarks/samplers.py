@@ -50,7 +50,7 @@ def rows(data: Path) -> list[dict[str, object]]:
     splits = [np.random.default_rng(seed).permutation(len(real)) for seed in range(SPLITS)]
     sides = [(real[order[:half]], real[order[half : 2 * half]]) for order in splits]
     floor = [measure(other, ours, seed) for seed, (ours, other) in enumerate(sides)]
-    out = [{"data": data.stem, "sampler": "real cells", **_means(floor)}]
+    out = [{"data": data.stem, "sampler": "real cells", "steps": None, "calls": None, **_means(floor)}]
     for kind, numbers in STEPS.items():
         for steps in numbers:
             overrides = {"diffusion.sampler": {"kind": kind, "steps": steps}}
@@ -85,6 +85,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     table = pd.DataFrame([row for name in arguments.sets for row in rows(arguments.data / f"{name}.h5ad")])
+    table = table.astype({"steps": "Int64", "calls": "Int64"})
     write_text(RESULTS / "samplers.csv", table.to_csv(index=False, float_format="%.6g"))
     shown = table.round({"W2": 3, "MMD²": 4, "AUC PCs": 3}).astype(object).where(table.notna(), "")
     lines = [

@@ -26,14 +26,33 @@ def sample_nb(mu: Tensor, theta: Tensor, generator: torch.Generator | None = Non
     return torch.poisson(rate, generator=generator)
 
 
-def sample_nonzeros(log_zero: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Positions, in the flattened (batch, genes), of the counts that are not zero, ascending; log p(0) is given."""
-    bound = log_zero.neg().view(-1)  # above 1 - p(0), and cheaper
+def candidates(bound: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    """Where counts may be other than zero: a uniform number for each entry, kept where it is below ``bound``.
+
+    Parameters
+    ----------
+    bound
+        At least the probability of a count that is not zero, (batch, genes), such as the mean (Markov's inequality).
+    generator
+        Where the random numbers come from.
+
+    Returns
+    -------
+    tuple
+        Ascending positions in the flattened (batch, genes), and the uniform numbers there, both (candidates,).
+    """
+    bound = bound.view(-1)
     uniform = torch.rand(bound.shape, generator=generator, dtype=torch.float32, device=bound.device)
-    candidates = (uniform < bound).nonzero().squeeze(-1)
+    positions = (uniform < bound).nonzero().squeeze(-1)
+    return positions, uniform[positions]
+
+
+def accepted(probability: Tensor, uniform: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Indices of the candidates that are not zero, ascending, by the probability of that, (candidates,)."""
     # Uniform numbers are steps: the last one is taken by the share of it that is below. Rare genes live on it.
-    share = (-torch.expm1(-bound[candidates]) - uniform[candidates]) / UNIFORM_STEP
-    return candidates[torch.rand(share.shape, generator=generator, device=share.device) < share]
+    share = (probability - uniform) / UNIFORM_STEP
+    below = torch.rand(share.shape, generator=generator, device=share.device) < share
+    return below.nonzero().squeeze(-1)
 
 
 def positive_poisson(mu: Tensor, generator: torch.Generator | None = None) -> Tensor:

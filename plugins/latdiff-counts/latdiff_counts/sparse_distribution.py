@@ -13,7 +13,7 @@ from torch import Tensor
 from latdiff_core.counts import CountBatch
 from latdiff_core.errors import LatdiffError
 from latdiff_core.interfaces import CountDistribution, as_int32
-from latdiff_counts.sampling import sample_nonzeros
+from latdiff_counts.sampling import accepted, candidates
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -37,7 +37,7 @@ class SparseCountDistribution(CountDistribution):
     @staticmethod
     @abstractmethod
     def log_zero(*parameters: Tensor) -> Tensor:
-        """log p(0) at each entry of the parameters."""
+        """log p(0) at each entry of the parameters, (batch, genes) or (entries,)."""
 
     @staticmethod
     @abstractmethod
@@ -77,18 +77,20 @@ class SparseCountDistribution(CountDistribution):
             return self.draw([p.expand(shape) for p in self.parameters], generator)
 
     def sample_csr(self, generator: torch.Generator | None = None) -> csr_matrix:
-        """Where the counts are that are not zero, by log p(0), and only there their sizes."""
+        """Where the counts are that are not zero, which the mean bounds and log p(0) decides, and their sizes there."""
         from scipy.sparse import csr_matrix
 
         cells, genes = self.batch_shape
         with torch.no_grad():
-            log_zero = self.log_zero(*self.parameters)
-            if bool(log_zero.sum().isnan()):  # of which the comparisons below would make zeros
+            if any(bool(p.sum().isnan()) for p in self.parameters):  # of which the comparisons below would make zeros
                 raise LatdiffError("the distribution of counts is not finite; the model is not usable, fit it again")
-            positions = sample_nonzeros(log_zero, generator)
-            indices = positions % genes
-            counts = self.draw_positive([_gather(p, indices, positions) for p in self.parameters], generator)
+            positions, uniform = candidates(self.mean, generator)
+            at_entries = [_gather(p, positions % genes, positions) for p in self.parameters]
+            kept = accepted(torch.expm1(self.log_zero(*at_entries)).neg_(), uniform, generator)
+            positions = positions[kept]
+            counts = self.draw_positive([p[kept] for p in at_entries], generator)
             ends = torch.searchsorted(positions, torch.arange(1, cells + 1, device=positions.device) * genes)
+            indices = positions % genes
         data, columns = as_int32(counts).cpu().numpy(), indices.to(torch.int32).cpu().numpy()
         return csr_matrix((data, columns, np.concatenate([[0], ends.cpu().numpy()])), shape=(cells, genes))
 

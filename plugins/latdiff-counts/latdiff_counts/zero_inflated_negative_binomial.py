@@ -48,7 +48,7 @@ class ZeroInflatedNegativeBinomial(SparseCountDistribution):
 
     @staticmethod
     def log_zero(log_mu: Tensor, log_theta: Tensor, zi_logits: Tensor) -> Tensor:
-        return log_mix(zi_logits, nb_log_zero(log_mu, log_theta), torch.zeros_like(log_mu[:1, :1]))
+        return log_mix(zi_logits, nb_log_zero(log_mu, log_theta), log_mu.new_zeros(1))
 
     @staticmethod
     def log_excess(x: Tensor, log_mu: Tensor, log_theta: Tensor, zi_logits: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor
 
 from latdiff_counts import NegativeBinomial, NegativeBinomialMixture, Poisson, ZeroInflatedNegativeBinomial
-from latdiff_counts.sampling import positive_nb, positive_poisson, sample_nb, sample_nonzeros
+from latdiff_counts.sampling import accepted, candidates, positive_nb, positive_poisson, sample_nb
 from latdiff_counts.sparse_distribution import SparseCountDistribution
 
 CELLS = 40_000
@@ -83,7 +83,7 @@ def test_positive_poisson_has_the_moments_of_the_truncated_distribution(mu):
 
 
 def test_the_share_of_zeros_is_exact_between_the_steps_of_uniform_numbers():
-    """A rate of 1.5 steps is met by one step always and by the next one half of the time."""
+    """A probability of 1.5 steps is met by one step always and by the next one half of the time."""
     rate = 1.5 * 2.0**-24
     uniform_steps = 2.0**-24 * torch.arange(4.0)
 
@@ -100,7 +100,8 @@ def test_the_share_of_zeros_is_exact_between_the_steps_of_uniform_numbers():
     real = torch.rand
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "rand", Steps())
-        found = sample_nonzeros(torch.full((1, 100_000), -rate))
+        positions, uniform = candidates(torch.full((1, 100_000), rate))
+        found = positions[accepted(torch.full_like(uniform, rate), uniform)]
     per_step = torch.bincount(found % 4, minlength=4) / 25_000
     assert per_step[0] == 1
     assert per_step[1].item() == pytest.approx(0.5, abs=0.02)
