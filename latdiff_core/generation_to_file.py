@@ -11,6 +11,7 @@ from latdiff_core.asked_generation import AskedGeneration
 from latdiff_core.checkpoint import used_versions
 from latdiff_core.conditions import Conditions
 from latdiff_core.configs import dump_config
+from latdiff_core.cpu import return_freed_memory
 from latdiff_core.data import PartsFolder, check_output, write_parts
 from latdiff_core.data.files import replace
 from latdiff_core.data.fingerprint import tensor_digest
@@ -97,6 +98,7 @@ def _join(asked: AskedGeneration, parts: PartsFolder, path: Path) -> None:
     columns = {name: a for name, a in named.items() if a.key not in vectors}
     values = Conditions(tuple(parts.column(name) for name in columns), n)
     temporary = parts.folder / f".joined{path.suffix}"
+    return_freed_memory()
     write_parts(temporary, asked.annotated(values, list(columns.values())), parts, vectors)
     replace(temporary, path)
     parts.remove()

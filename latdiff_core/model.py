@@ -174,7 +174,12 @@ class LatentDiffusion:
         provenance = {
             "versions": used_versions(self.config),
             "seed": self.config.training.seed,
-            "data": {"cells": schema.cells, "genes": len(schema.genes), "fingerprint": first.fingerprint},
+            "data": {
+                "cells": schema.cells,
+                "genes": len(schema.genes),
+                "nonzero_share": first.nonzero_share,
+                "fingerprint": first.fingerprint,
+            },
             "metrics": {
                 "active_latent_dimensions": result.active_dimensions,
                 **{f"{stage}_{k}": v for stage, rows in result.history.items() for k, v in best_row(rows).items()},

@@ -64,6 +64,7 @@ def test_the_manifest_says_what_was_fitted_with_what(run, tiny_data):
     assert manifest["seed"] == 0
     assert (manifest["data"]["cells"], manifest["data"]["genes"]) == tiny_data.shape
     assert len(manifest["data"]["fingerprint"]) == 64
+    assert 0 < manifest["data"]["nonzero_share"] < 1
     assert all(np.isfinite(value) for value in manifest["metrics"].values())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 import typer
 
 from latdiff_core.checkpoint import refuse_unless_run
@@ -13,6 +14,7 @@ from latdiff_core.data.files import remove
 from latdiff_core.errors import ConfigError, TrainingInterrupted
 from latdiff_core.model import LatentDiffusion, best_row
 from latdiff_core.ranks import is_first
+from latdiff_core.sparse_product import goes_sparse
 
 
 def fit_to_folder(
@@ -81,9 +83,11 @@ def _report(model: LatentDiffusion, out: Path) -> None:
     fitted = model.fitted
     latent = model.config.autoencoder.latent_dim
     active = fitted.provenance["metrics"]["active_latent_dimensions"]
-    typer.echo(
-        f"{fitted.schema.cells} cells x {len(fitted.schema.genes)} genes; {active} of {latent} dimensions active"
-    )
+    share = fitted.provenance["data"]["nonzero_share"]
+    product = "sparse" if goes_sparse(torch.device("cpu"), share) else "dense"
+    typer.echo(f"{fitted.schema.cells} cells x {len(fitted.schema.genes)} genes")
+    typer.echo(f"{share:.1%} of the counts are not zero: on a CPU the encoder's first product is {product}")
+    typer.echo(f"{active} of {latent} latent dimensions active")
     for stage, rows in fitted.history.items():
         best = {key: value for key, value in best_row(rows).items() if key != "step"}
         typer.echo(f"{stage}: " + ", ".join(f"{key} {value:.5g}" for key, value in best.items()))

@@ -1,4 +1,4 @@
-"""The first reading of training data: how many counts each cell has, and a fingerprint of everything."""
+"""The first reading of training data: cells' library sizes, the share of non-zeros, and a fingerprint."""
 
 from __future__ import annotations
 
@@ -25,10 +25,13 @@ class FirstReading:
     fingerprint
         SHA-256 over the counts, the gene names and the attribute values, so that a run can say what it was fitted on;
         the same for the same cells in memory and on disk.
+    nonzero_share
+        Share of the counts that are not zero.
     """
 
     library: Tensor
     fingerprint: str
+    nonzero_share: float
 
 
 def read_through(counts: Counts, schema: DataSchema, annotations: Annotations) -> FirstReading:
@@ -40,8 +43,9 @@ def read_through(counts: Counts, schema: DataSchema, annotations: Annotations) -
         If counts on disk are no raw counts.
     """
     entries, genes, values = (hashlib.sha256() for _ in range(3))  # one each: no trace of how chunks are cut
-    libraries = []
+    libraries, nonzeros = [], 0
     for chunk in chunks(counts):
+        nonzeros += chunk.nnz
         entries.update(np.diff(chunk.indptr).astype(np.int64).data)
         genes.update(chunk.indices.astype(np.int32, copy=False).data)
         values.update(chunk.data.data)
@@ -52,4 +56,4 @@ def read_through(counts: Counts, schema: DataSchema, annotations: Annotations) -
     for tensor in (*annotations.conditions.values, *annotations.nuisance.values):
         digest.update(np.ascontiguousarray(tensor.numpy()).tobytes())
     library = torch.as_tensor(np.concatenate(libraries), dtype=torch.float32)
-    return FirstReading(library, digest.hexdigest())
+    return FirstReading(library, digest.hexdigest(), nonzeros / max(1, counts.shape[0] * counts.shape[1]))
