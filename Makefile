@@ -1,15 +1,20 @@
-# `make demo` and `make test` do all their set-up themselves, in any order, in one environment.
+# `make demo`, `make test` and `make docs` do all their set-up themselves, in any order, in one environment.
 PYTHON ?= python3
 BIN := .venv/bin
 PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: .venv/demo.stamp
 	$(BIN)/latdiff demo --out demo --overwrite
 
 test: lint
 	$(BIN)/python -m pytest
+
+docs: .venv/docs.stamp
+	$(BIN)/python book/make_reference.py
+	$(BIN)/jupyter-book build . --config book/_config.yml --toc book/_toc.yml --path-output book -W --keep-going
+	@echo "Open book/_build/html/index.html in a browser."
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .
@@ -23,4 +28,4 @@ lint: .venv/test.stamp
 	touch $@
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo book/_build book/reference

@@ -55,7 +55,7 @@ class CountDistribution(Distribution, ABC):
     def sample(
         self, sample_shape: torch.Size | list[int] | tuple[int, ...] = (), generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw integer counts as floats, (*sample_shape, batch, genes); the same generator state, the same draw."""
+        """Draw integer counts as floats, ``(*sample_shape, batch, genes)``; the same generator state, the same draw."""
 
     def log_likelihood(self, counts: CountBatch) -> Tensor:
         """Log-probability of each cell, summed over genes, (batch,); override where the zeros have a short form."""

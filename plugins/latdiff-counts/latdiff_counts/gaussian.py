@@ -64,7 +64,7 @@ class Gaussian(CountDistribution):
     def sample(
         self, sample_shape: torch.Size | list[int] | tuple[int, ...] = (), generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw normalised values, (*sample_shape, batch, genes)."""
+        """Draw normalised values, ``(*sample_shape, batch, genes)``."""
         with torch.no_grad():
             shape = (*sample_shape, *self.batch_shape)
             return torch.normal(self.normal.loc.expand(shape), self.normal.scale.expand(shape), generator=generator)
