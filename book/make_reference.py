@@ -26,8 +26,8 @@ from latdiff_core.registry import current_registry
 FOLDER = Path(__file__).parent / "reference"
 PACKAGES = (
     "latdiff_core", "latdiff_core.interfaces", "latdiff_core.configs", "latdiff_core.data", "latdiff_core.evaluation",
-    "latdiff_core.training", "latdiff_core.testing", "latdiff_counts", "latdiff_denoisers", "latdiff_processes",
-    "latdiff_conditioning", "latdiff_example",
+    "latdiff_core.training", "latdiff_core.testing", "latdiff_core.scaffold",
+    "latdiff_counts", "latdiff_denoisers", "latdiff_processes", "latdiff_conditioning", "latdiff_example",
 )  # fmt: skip
 
 
