@@ -14,7 +14,7 @@ from scipy import sparse
 
 from latdiff_core.data import demo_data
 from latdiff_core.errors import DataError
-from latdiff_core.evaluation import SCORES, evaluate, overview_figure, write_report
+from latdiff_core.evaluation import METRICS, SCORES, evaluate, overview_figure, write_report
 from latdiff_core.evaluation.baselines import BASELINES
 from latdiff_core.evaluation.result import Evaluation
 
@@ -59,6 +59,16 @@ def test_baselines_stand_beside_every_score(perfect):
     assert perfect.table[list(BASELINES)].notna().all(axis=None)
     assert perfect.table.loc["auc_genes", "mean profile"] > 0.8
     assert perfect.table.loc["nearest_training", "training cells"] == pytest.approx(0, abs=1e-3)
+
+
+def test_some_of_the_metrics_give_the_same_scores_as_all(perfect, halves, quick, tmp_path):
+    train, held_out, further = halves
+    chosen = [metric for metric in METRICS if {"w2", "nearest_training"} & set(metric.scores)]
+    some = evaluate(held_out, further, train, ["cell_type"], splits=4, metrics=chosen)
+    assert list(some.table.index) == ["w2", "mmd2", "nearest_training", "near_copies"]
+    pd.testing.assert_frame_equal(some.table, perfect.table.loc[some.table.index])
+    write_report(some, tmp_path / "report.html")
+    assert "near-copies" in (tmp_path / "report.html").read_text()
 
 
 def test_a_trivial_generator_is_called_so(halves, quick):
