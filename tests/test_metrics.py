@@ -100,9 +100,11 @@ def test_two_sample_tests_are_at_chance_for_one_population_and_at_one_for_two():
     assert neighbour_accuracy(a, a + 1e-9) == 0
 
 
-def test_no_cells_are_caught_everywhere(judged):
+def test_no_cells_are_caught_everywhere(judged, capfd):
     """B28: an all-zero generator, which an uncentred distance prefers to real cells."""
     found = judged.judge(0 * judged.counts, judged.labels)
+    assert "raw count data" not in "".join(capfd.readouterr())
+    assert found["marker_overlap"] == 0
     assert found["w2"] > 1.15 * judged.floor["w2"]
     assert found["mmd2"] > 0.1
     assert found["auc_genes"] > 0.99

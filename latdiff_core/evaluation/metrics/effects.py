@@ -74,9 +74,14 @@ def _groups(labels: np.ndarray, label: str, control: str | None) -> tuple[np.nda
 
 
 def _overlap(cells: CellSet, half: CellSet, label: str, control: str | None) -> float:
-    """Share of the markers in common; NaN where there are too few genes to choose from, or cells to test."""
+    """Share of the markers in common, none where nothing is expressed.
+
+    NaN where there are too few genes to choose from, or cells to test.
+    """
     if cells.values.shape[1] < 2 * MARKERS or min(r.sum() for r in _groups(cells.labels, label, control)) < 2:
         return float("nan")
+    if cells.values.count_nonzero() == 0:
+        return 0.0  # scanpy would name any genes, and take zeros for raw counts
     fake, real = (_markers(s, label, control) for s in (cells, half))
     return len(fake & real) / max(1, len(real))
 
