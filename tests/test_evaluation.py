@@ -6,6 +6,7 @@ import json
 import re
 
 import anndata
+import numba
 import numpy as np
 import pandas as pd
 import pytest
@@ -138,9 +139,11 @@ def test_the_same_seed_gives_the_same_figures(halves, quick):
 
 def test_the_number_of_threads_stays_as_it_was(halves, quick):
     """numba, below scanpy, raises torch's to all cores, which slows a later fit several-fold on a busy machine."""
+    of_numba = numba.get_num_threads()
     train, held_out, further = halves
     evaluate(held_out, further, train, ["cell_type"], splits=2)
     assert torch.get_num_threads() == 1
+    assert numba.get_num_threads() == of_numba
 
 
 def test_generated_cells_say_what_they_are_compared_by(halves, quick):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
 import numpy as np
@@ -95,16 +96,15 @@ def _markers(cells: CellSet, comparisons: Sequence[tuple[str, str | None]]) -> d
     import anndata
     import pandas as pd
 
-    with warnings.catch_warnings():
+    names, codes = np.unique(cells.labels, return_inverse=True)
+    code = {name: str(i) for i, name in enumerate(names)}  # no condition is then called "rest"
+    obs = pd.DataFrame({"condition": pd.Categorical(codes.astype(str))}, index=np.arange(len(cells)).astype(str))
+    adata = anndata.AnnData(cells.values, obs=obs)
+    found: dict[str, set[str]] = {}
+    with warnings.catch_warnings(), _one_thread():
         warnings.simplefilter("ignore")  # on genes that do not vary
         import scanpy
 
-        names, codes = np.unique(cells.labels, return_inverse=True)
-        code = {name: str(i) for i, name in enumerate(names)}  # no condition is then called "rest"
-        obs = pd.DataFrame({"condition": pd.Categorical(codes.astype(str))}, index=np.arange(len(cells)).astype(str))
-        adata = anndata.AnnData(cells.values, obs=obs)
-        threads = torch.get_num_threads()
-        found: dict[str, set[str]] = {}
         for control in {control for _, control in comparisons}:
             labels = [label for label, other in comparisons if other == control]
             reference = "rest" if control is None else code[control]
@@ -114,5 +114,21 @@ def _markers(cells: CellSet, comparisons: Sequence[tuple[str, str | None]]) -> d
             )  # fmt: skip
             ranked = adata.uns["rank_genes_groups"]["names"]
             found |= {label: set(ranked[code[label]]) for label in labels}
-        torch.set_num_threads(threads)  # which numba, below scanpy, raises to all cores
-        return found
+    return found
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep numba, below scanpy, to one thread, and torch at its own number, which numba raises to all cores.
+
+    Where other processes keep the cores busy, numba's threads wait for each other most of the time.
+    """
+    import numba
+
+    threads, of_numba = torch.get_num_threads(), numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(of_numba)
+        torch.set_num_threads(threads)
