@@ -6,6 +6,7 @@ import json
 import re
 
 import anndata
+import numba
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +15,7 @@ from scipy import sparse
 
 from latdiff_core.data import demo_data
 from latdiff_core.errors import DataError
-from latdiff_core.evaluation import SCORES, evaluate, overview_figure, write_report
+from latdiff_core.evaluation import METRICS, SCORES, evaluate, overview_figure, write_report
 from latdiff_core.evaluation.baselines import BASELINES
 from latdiff_core.evaluation.result import Evaluation
 
@@ -59,6 +60,16 @@ def test_baselines_stand_beside_every_score(perfect):
     assert perfect.table[list(BASELINES)].notna().all(axis=None)
     assert perfect.table.loc["auc_genes", "mean profile"] > 0.8
     assert perfect.table.loc["nearest_training", "training cells"] == pytest.approx(0, abs=1e-3)
+
+
+def test_some_of_the_metrics_give_the_same_scores_as_all(perfect, halves, quick, tmp_path):
+    train, held_out, further = halves
+    chosen = [metric for metric in METRICS if {"w2", "nearest_training"} & set(metric.scores)]
+    some = evaluate(held_out, further, train, ["cell_type"], splits=4, metrics=chosen)
+    assert list(some.table.index) == ["w2", "mmd2", "nearest_training", "near_copies"]
+    pd.testing.assert_frame_equal(some.table, perfect.table.loc[some.table.index])
+    write_report(some, tmp_path / "report.html")
+    assert "near-copies" in (tmp_path / "report.html").read_text()
 
 
 def test_a_trivial_generator_is_called_so(halves, quick):
@@ -128,9 +139,11 @@ def test_the_same_seed_gives_the_same_figures(halves, quick):
 
 def test_the_number_of_threads_stays_as_it_was(halves, quick):
     """numba, below scanpy, raises torch's to all cores, which slows a later fit several-fold on a busy machine."""
+    of_numba = numba.get_num_threads()
     train, held_out, further = halves
     evaluate(held_out, further, train, ["cell_type"], splits=2)
     assert torch.get_num_threads() == 1
+    assert numba.get_num_threads() == of_numba
 
 
 def test_generated_cells_say_what_they_are_compared_by(halves, quick):

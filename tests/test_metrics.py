@@ -9,10 +9,12 @@ import pytest
 from scipy import sparse, stats
 from scipy.optimize import linear_sum_assignment
 
-from latdiff_core.data import demo_data, raw_counts
+from latdiff_core.data import counts_per_10k, demo_data, raw_counts
 from latdiff_core.evaluation import METRICS, SCORES, ExpressionSpace, mmd2, wasserstein2
 from latdiff_core.evaluation.baselines import baseline_counts
+from latdiff_core.evaluation.cells import CellSet
 from latdiff_core.evaluation.metrics.coverage import coverage
+from latdiff_core.evaluation.metrics.effects import _markers
 from latdiff_core.evaluation.metrics.genes import gene_wasserstein
 from latdiff_core.evaluation.metrics.two_sample import neighbour_accuracy, two_sample_auc
 from latdiff_core.evaluation.prepare import prepare
@@ -100,9 +102,22 @@ def test_two_sample_tests_are_at_chance_for_one_population_and_at_one_for_two():
     assert neighbour_accuracy(a, a + 1e-9) == 0
 
 
-def test_no_cells_are_caught_everywhere(judged):
+def test_markers_do_not_depend_on_what_else_is_asked(pbmcs):
+    """One call of scanpy for all conditions against the rest, and one for each control."""
+    cells = CellSet(counts_per_10k(raw_counts(pbmcs)), None, np.zeros((700, 1)), np.array(pbmcs.obs["cell_type"], str))
+    comparisons = [("CD19+ B", None), ("Dendritic", None), ("CD34+", "Dendritic"), ("CD56+ NK", "CD19+ B")]
+    together = _markers(cells, comparisons)
+    assert together == {pair[0]: _markers(cells, [pair])[pair[0]] for pair in comparisons}
+    cd79a = str(pbmcs.var_names.get_loc("CD79A"))
+    assert cd79a in together["CD19+ B"]
+    assert cd79a not in together["CD56+ NK"]
+
+
+def test_no_cells_are_caught_everywhere(judged, capfd):
     """B28: an all-zero generator, which an uncentred distance prefers to real cells."""
     found = judged.judge(0 * judged.counts, judged.labels)
+    assert "raw count data" not in "".join(capfd.readouterr())
+    assert found["marker_overlap"] == 0
     assert found["w2"] > 1.15 * judged.floor["w2"]
     assert found["mmd2"] > 0.1
     assert found["auc_genes"] > 0.99

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
 import numpy as np
@@ -39,7 +40,9 @@ class ConditionEffects(Metric):
     needs_labels = True
 
     def measure(self, cells: CellSet, half: CellSet, reference: Reference) -> dict[str, float]:
-        rows = [_compare(cells, half, *pair) for pair in _comparisons(half, reference)]
+        comparisons = list(_comparisons(half, reference))
+        overlaps = _overlaps(cells, half, comparisons)
+        rows = [(*_compare(cells, half, *pair), overlaps[pair[0]]) for pair in comparisons]
         means = np.ma.masked_invalid(rows).mean(0).filled(np.nan) if rows else np.full(3, np.nan)
         return dict(zip(self.scores, map(float, means), strict=True))
 
@@ -54,14 +57,13 @@ def _comparisons(half: CellSet, reference: Reference) -> Iterator[tuple[str, str
             yield label, control
 
 
-def _compare(cells: CellSet, half: CellSet, label: str, control: str | None) -> tuple[float, float, float]:
-    """Correlation and relative error of the effect, and overlap of the markers; cells that lack a side show none."""
+def _compare(cells: CellSet, half: CellSet, label: str, control: str | None) -> tuple[float, float]:
+    """Correlation and relative error of the effect; cells that lack a side show none."""
     inside, outside = _groups(cells.labels, label, control)
     if not (inside.any() and outside.any()):
-        return 0.0, 1.0, 0.0
+        return 0.0, 1.0
     fake, real = _effect(cells, label, control), _effect(half, label, control)
-    error = float(np.linalg.norm(fake - real) / np.linalg.norm(real))
-    return correlation(fake, real), error, _overlap(cells, half, label, control)
+    return correlation(fake, real), float(np.linalg.norm(fake - real) / np.linalg.norm(real))
 
 
 def _effect(cells: CellSet, label: str, control: str | None) -> np.ndarray:
@@ -73,30 +75,60 @@ def _groups(labels: np.ndarray, label: str, control: str | None) -> tuple[np.nda
     return labels == label, labels != label if control is None else labels == control
 
 
-def _overlap(cells: CellSet, half: CellSet, label: str, control: str | None) -> float:
-    """Share of the markers in common; NaN where there are too few genes to choose from, or cells to test."""
-    if cells.values.shape[1] < 2 * MARKERS or min(r.sum() for r in _groups(cells.labels, label, control)) < 2:
-        return float("nan")
-    fake, real = (_markers(s, label, control) for s in (cells, half))
-    return len(fake & real) / max(1, len(real))
+def _overlaps(cells: CellSet, half: CellSet, comparisons: Sequence[tuple[str, str | None]]) -> dict[str, float]:
+    """Share of each condition's markers in common; none where nothing is expressed, or a side has no cells.
+
+    NaN where there are too few genes to choose from, or cells to test.
+    """
+    fewest = {label: min(r.sum() for r in _groups(cells.labels, label, control)) for label, control in comparisons}
+    shares = {label: 0.0 if n == 0 else float("nan") for label, n in fewest.items()}
+    if cells.values.shape[1] < 2 * MARKERS:
+        return shares
+    tested = [pair for pair in comparisons if fewest[pair[0]] >= 2]
+    if cells.values.count_nonzero() == 0:  # scanpy would name any genes, and take zeros for raw counts
+        return shares | {label: 0.0 for label, _ in tested}
+    fake, real = (_markers(s, tested) for s in (cells, half))
+    return shares | {label: len(fake[label] & real[label]) / max(1, len(real[label])) for label, _ in tested}
 
 
-def _markers(cells: CellSet, label: str, control: str | None) -> set[str]:
-    """The genes with the highest t-statistics, by scanpy."""
+def _markers(cells: CellSet, comparisons: Sequence[tuple[str, str | None]]) -> dict[str, set[str]]:
+    """The genes with the highest t-statistics of each condition, by scanpy, in one call for each control."""
     import anndata
     import pandas as pd
 
-    with warnings.catch_warnings():
+    names, codes = np.unique(cells.labels, return_inverse=True)
+    code = {name: str(i) for i, name in enumerate(names)}  # no condition is then called "rest"
+    obs = pd.DataFrame({"condition": pd.Categorical(codes.astype(str))}, index=np.arange(len(cells)).astype(str))
+    adata = anndata.AnnData(cells.values, obs=obs)
+    found: dict[str, set[str]] = {}
+    with warnings.catch_warnings(), _one_thread():
         warnings.simplefilter("ignore")  # on genes that do not vary
         import scanpy
 
-        inside, outside = _groups(cells.labels, label, control)
-        group = np.where(inside, "in", np.where(outside, "out", "other"))
-        adata = anndata.AnnData(
-            cells.values,
-            obs=pd.DataFrame({"group": pd.Categorical(group)}).set_index(np.arange(len(group)).astype(str)),
-        )
-        threads = torch.get_num_threads()
-        scanpy.tl.rank_genes_groups(adata, "group", groups=["in"], reference="out", n_genes=MARKERS, method="t-test")
-        torch.set_num_threads(threads)  # which numba, below scanpy, raises to all cores
-        return set(adata.uns["rank_genes_groups"]["names"]["in"])
+        for control in {control for _, control in comparisons}:
+            labels = [label for label, other in comparisons if other == control]
+            reference = "rest" if control is None else code[control]
+            scanpy.tl.rank_genes_groups(
+                adata, "condition", groups=[code[label] for label in labels], reference=reference,
+                n_genes=MARKERS, method="t-test",
+            )  # fmt: skip
+            ranked = adata.uns["rank_genes_groups"]["names"]
+            found |= {label: set(ranked[code[label]]) for label in labels}
+    return found
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep numba, below scanpy, to one thread, and torch at its own number, which numba raises to all cores.
+
+    Where other processes keep the cores busy, numba's threads wait for each other most of the time.
+    """
+    import numba
+
+    threads, of_numba = torch.get_num_threads(), numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(of_numba)
+        torch.set_num_threads(threads)
