@@ -10,6 +10,7 @@ demo: .venv/demo.stamp
 
 test: lint
 	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=300 --numprocesses 2 notebooks
 
 docs: .venv/docs.stamp
 	$(BIN)/python book/make_reference.py
@@ -23,7 +24,7 @@ lint: .venv/test.stamp
 
 # pip is told not to compile: it saves a third of the set-up time. What is imported is compiled then, and kept.
 unexport PYTHONDONTWRITEBYTECODE
-.venv/%.stamp: requirements-demo.txt requirements-%.txt $(PROJECTS)
+.venv/%.stamp: requirements-demo.txt requirements-docs.txt requirements-%.txt $(PROJECTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-compile -r requirements-$*.txt
 	touch $@
