@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import anndata
@@ -182,7 +183,8 @@ def test_ctrl_c_leaves_a_checkpoint_and_resuming_finishes(data_file, tmp_path):
     epochs = ["--set", "training.autoencoder.epochs=100"]
     command = [sys.executable, "-m", "latdiff_core.cli", "fit", str(data_file), "--out", str(run), *TINY_FIT, *epochs]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    attentive = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # whatever started the tests may ignore it
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=attentive)
     deadline = time.monotonic() + 120
     while not (checkpoints / "autoencoder" / "last.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -91,7 +91,7 @@ def gene_figure(evaluation: Evaluation, genes: int = 6) -> Figure:
         for side, x in zip((REAL, GENERATED), values, strict=True):
             axis.hist(x, edges, weights=np.full(len(x), 1 / len(x)), color=COLORS[side], alpha=0.55, label=side)
         axis.set(title=_text(name), xlabel="log1p counts per 10,000", ylabel="share of cells", yscale="log")
-        _finish(axis)
+        _finish(axis, loc="upper right")
     return figure
 
 
@@ -140,7 +140,7 @@ def _draw_mean_variance(axis: Axes, cells: Prepared) -> None:
         axis.scatter(mean[seen], variance[seen], **style)
     axis.set(xscale="log", yscale="log", ylabel="variance", title="Mean and variance")
     limits = np.array(axis.get_xlim())
-    _draw_poisson(axis, cells, limits, limits)
+    _draw_poisson(axis, cells, limits, limits, loc="upper left")
 
 
 def _draw_zeros(axis: Axes, cells: Prepared) -> None:
@@ -149,15 +149,15 @@ def _draw_zeros(axis: Axes, cells: Prepared) -> None:
         axis.scatter(mean[mean > 0], zeros[mean > 0], **style)
     axis.set(xscale="log", ylabel="share of zeros", title="Zeros")
     grid = np.geomspace(*axis.get_xlim(), 200)
-    _draw_poisson(axis, cells, grid, np.exp(-grid))
+    _draw_poisson(axis, cells, grid, np.exp(-grid), loc="lower left")
 
 
-def _draw_poisson(axis: Axes, cells: Prepared, x: np.ndarray, y: np.ndarray) -> None:
+def _draw_poisson(axis: Axes, cells: Prepared, x: np.ndarray, y: np.ndarray, loc: str) -> None:
     counted = cells.synthetic.counts is not None
     if counted:
         axis.plot(x, y, color="black", lw=0.8, ls=":", label="Poisson")
     axis.set(xlim=(x[0], x[-1]), xlabel="mean count of a gene" if counted else "mean log-normalised value of a gene")
-    _finish(axis)
+    _finish(axis, loc=loc)
 
 
 def _per_gene(cells: Prepared) -> Iterator[tuple[np.ndarray, sparse.csr_matrix, dict[str, Any]]]:
@@ -174,6 +174,7 @@ def _text(name: str) -> str:
     return name.replace("$", r"\$")
 
 
-def _finish(axis: Axes, **legend: Any) -> None:
-    axis.legend(**{"frameon": False, **legend})
+def _finish(axis: Axes, *, loc: str, **legend: Any) -> None:
+    # Never matplotlib's "best" place, which takes seconds to find among many dots.
+    axis.legend(**{"loc": loc, "frameon": False, **legend})
     axis.spines[["top", "right"]].set_visible(False)
