@@ -28,7 +28,8 @@ from latdiff_core.registry import current_registry
 FOLDER = Path(__file__).parent / "reference"
 PACKAGES = (
     "latdiff_core", "latdiff_core.interfaces", "latdiff_core.configs", "latdiff_core.data", "latdiff_core.evaluation",
-    "latdiff_core.training", "latdiff_core.testing", "latdiff_core.scaffold",
+    "latdiff_core.training", "latdiff_core.assembly", "latdiff_core.prediction", "latdiff_core.registry",
+    "latdiff_core.errors", "latdiff_core.testing", "latdiff_core.scaffold",
     "latdiff_counts", "latdiff_denoisers", "latdiff_processes", "latdiff_conditioning", "latdiff_example",
 )  # fmt: skip
 
@@ -227,7 +228,8 @@ def package_page(package: str) -> str:
 def constant_docs(package: str) -> dict[str, str]:
     """The text below each public constant and type of a package, from the module that assigns it."""
     module, docs = import_module(package), {}
-    for path in Path(module.__file__ or "").parent.rglob("*.py"):
+    source = Path(module.__file__ or "")
+    for path in source.parent.rglob("*.py") if source.name == "__init__.py" else [source]:
         for statement, below in pairwise(ast.parse(path.read_text(encoding="utf-8")).body):
             targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
             is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
