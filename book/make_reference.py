@@ -156,11 +156,11 @@ def _default(info: FieldInfo) -> str:
 
 def hooks_page() -> str:
     """The functions that a plugin implements."""
-    lines = ["# Hooks\n", f"{inspect.getdoc(hookspecs)}\n".replace("``", "`")]
+    lines = ["# Hooks\n", f"{as_markdown(hookspecs)}\n"]
     for name, hook in hooks():
         signature = str(inspect.signature(hook)).replace("'", "")  # annotations are text
         lines += [f"({name})=", f"## {name}\n", "```python", f"def {name}{signature}: ...", "```\n"]
-        lines += [f"{inspect.getdoc(hook)}\n".replace("``", "`")]
+        lines += [f"{as_markdown(hook)}\n"]
     lines += ["[Write a plugin](../../notebooks/09_plugin.ipynb) uses them from an empty folder on.\n"]
     return "\n".join(lines)
 
@@ -209,12 +209,18 @@ def package_page(package: str) -> str:
     for name in module.__all__:
         thing = getattr(module, name)
         home = package if name in constants else _home(thing)
-        rows.append(f"| {_told_at(home, name)} | {cell(first_sentence(constants.get(name, thing)))} |")
+        rows.append(f"| {_told_at(home, name)} | {first_sentence(constants.get(name, thing))} |")
         if name in constants:
-            told += [f".. py:data:: {name}", "", *(f"   {line}" for line in constants[name].splitlines())]
+            told += [f".. py:data:: {name}", "", *_indented(constants[name])]
         elif home == package and inspect.isclass(thing) and issubclass(thing, Config) and label(thing):
             fields = f":ref:`{thing.kind_name() if issubclass(thing, INTERFACES) else name} <{label(thing)}>`"
-            told += [f".. py:class:: {name}", "", f"   {first_sentence(thing)}", "", f"   Its fields: {fields}."]
+            told += [
+                f".. py:class:: {name}",
+                "",
+                *_indented(inspect.getdoc(thing) or ""),
+                "",
+                f"   Its fields: {fields}.",
+            ]
         elif home == package and inspect.isclass(thing):
             bases = [] if thing.__bases__ == (object,) else ["   :show-inheritance:"]
             told += [f".. autoclass:: {name}", "   :members:", *bases]
@@ -237,6 +243,10 @@ def constant_docs(package: str) -> dict[str, str]:
     return {name: text for name, text in docs.items() if name in module.__all__}
 
 
+def _indented(text: str) -> list[str]:
+    return [f"   {line}".rstrip() for line in text.splitlines()]
+
+
 def _home(thing: Any) -> str:
     """The most specific of the packages that a thing is defined in."""
     module = getattr(thing, "__module__", "")
@@ -254,10 +264,15 @@ def _table(head: str, rows: Iterable[str]) -> list[str]:
     return [f"| {head} |", "|" + "---|" * (head.count("|") + 1), *rows, ""] if rows else []
 
 
+def as_markdown(thing: Any) -> str:
+    """A docstring without sections, in Markdown."""
+    return (inspect.getdoc(thing) or "").replace("``", "`")
+
+
 def first_sentence(thing: Any) -> str:
     """The first paragraph of a docstring, or of a text, on one line."""
     text = thing if isinstance(thing, str) else inspect.getdoc(thing) or ""
-    return " ".join(text.split("\n\n")[0].split()).replace("``", "`")
+    return cell(text.split("\n\n")[0])
 
 
 def cell(text: str) -> str:
