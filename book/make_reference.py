@@ -6,18 +6,20 @@ Into `book/reference/`: `configs.md` (every section and every installed kind, fi
 
 from __future__ import annotations
 
-import html
+import ast
 import inspect
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
+from typer.main import get_command
 
-from latdiff_core import hookspecs
+from latdiff_core import hookspecs, interfaces
+from latdiff_core.cli.app import app
 from latdiff_core.configs import ModelConfig
 from latdiff_core.data.files import write_text
 from latdiff_core.interfaces import INTERFACES, Config
@@ -26,7 +28,8 @@ from latdiff_core.registry import current_registry
 FOLDER = Path(__file__).parent / "reference"
 PACKAGES = (
     "latdiff_core", "latdiff_core.interfaces", "latdiff_core.configs", "latdiff_core.data", "latdiff_core.evaluation",
-    "latdiff_core.training", "latdiff_core.testing", "latdiff_core.scaffold",
+    "latdiff_core.training", "latdiff_core.assembly", "latdiff_core.prediction", "latdiff_core.registry",
+    "latdiff_core.errors", "latdiff_core.testing", "latdiff_core.scaffold",
     "latdiff_counts", "latdiff_denoisers", "latdiff_processes", "latdiff_conditioning", "latdiff_example",
 )  # fmt: skip
 
@@ -45,7 +48,7 @@ def pages() -> dict[str, str]:
 
 
 def configs_page() -> str:
-    """Every section of a config, and every kind of every interface."""
+    """Every section of a config, every kind of every interface, and every recipe."""
     lines = [
         "# Configs\n",
         "A config is a tree of sections. Where a field takes a *kind*, it is any of those below, or one that a plugin",
@@ -56,14 +59,30 @@ def configs_page() -> str:
     for path, config in sections(ModelConfig):
         places.setdefault(config, []).append(path)
     for config, paths in places.items():
-        lines += [f"### {', '.join(paths) or 'The whole config'}\n", *config_table(config)]
+        lines += [f"({label(config)})=", f"### {', '.join(paths) or 'The whole config'}\n", *config_table(config)]
     for base in INTERFACES:
         registry, interface = current_registry(), base.interface
-        lines += [f"({interface}-kinds)=", f"## {interface.capitalize()}\n", f"{first_sentence(base)}\n"]
+        lines += [f"({interface}-kinds)=", f"## {interface.capitalize()}\n", f"{first_sentence(_interface(base))}\n"]
         for kind in registry.kinds(interface):
-            lines += [f"({interface}-{kind})=", f"### {interface}: `{kind}`\n"]
-            lines += [*config_table(registry.get(interface, kind)), f"From `{registry.owner(interface, kind)}`.\n"]
+            config, owner = registry.get(interface, kind), registry.owner(interface, kind)
+            lines += [f"({label(config)})=", f"### `{kind}`\n", *config_table(config)]
+            lines += [f"{_told_at(owner.replace('-', '_'), config.__name__)} in `{owner}`.\n"]
+    recipes = [f"| `{name}` | {cell(recipe['description'])} |" for name, recipe in current_registry().recipes.items()]
+    lines += ["## Recipes\n", "`latdiff recipes NAME` prints one whole.\n", *_table("recipe | what it is", recipes)]
     return "\n".join(lines)
+
+
+def _interface(base: type[Config]) -> type:
+    """The interface that a base config is of."""
+    return getattr(interfaces, base.__name__.removesuffix("Config"))
+
+
+def label(config: type[Config]) -> str | None:
+    """Where a config's fields are told; None for the bases that others are made of."""
+    if config in dict(map(reversed, sections(ModelConfig))):
+        return f"section-{config.__name__.lower()}"
+    told = issubclass(config, INTERFACES) and not inspect.isabstract(config)
+    return f"{config.interface}-{config.kind_name()}" if told else None
 
 
 def sections(config: type[Config], path: str = "") -> Iterator[tuple[str, type[Config]]]:
@@ -90,17 +109,24 @@ def config_table(config: type[Config]) -> list[str]:
         for name, info in config.model_fields.items()
         if name != "kind"
     ]
-    table = ["| field | values | default | |", "|---|---|---|---|", *rows, ""] if rows else ["It has no fields.\n"]
-    return [f"{first_sentence(config)}\n", *table]
+    return [
+        f"{first_sentence(config)}\n",
+        *(_table("field | values | default | meaning", rows) or ["It has no fields.\n"]),
+    ]
 
 
 def _values(config: type[Config], name: str, info: FieldInfo) -> str:
     """What a field takes, from its JSON schema."""
     if isinstance(info.annotation, type) and issubclass(info.annotation, INTERFACES):
         return f"[a kind of {info.annotation.interface}](#{info.annotation.interface}-kinds)"
-    if _configs_of(info.annotation):
-        return "a section" if len(_configs_of(info.annotation)) == 1 else "a list of sections, or column names"
+    if parts := _configs_of(info.annotation):
+        links = ", ".join(f"[{_part(part)}](#{label(part)})" for part in parts)
+        return links if len(parts) == 1 else f"list of {links}, or of column names"
     return cell(_readable(config.model_json_schema()["properties"][name]))
+
+
+def _part(config: type[Config]) -> str:
+    return str(config.model_fields["kind"].default) if "kind" in config.model_fields else "section"
 
 
 def _readable(schema: dict[str, Any]) -> str:
@@ -122,7 +148,7 @@ def _default(info: FieldInfo) -> str:
         return "required"
     value = info.get_default(call_default_factory=True)
     if isinstance(value, Config):
-        return "its own defaults"
+        return "its own"
     if value is None:
         return "null"
     return f"`{list(value) if isinstance(value, tuple) else value}`" if value != "" else "empty"
@@ -130,10 +156,11 @@ def _default(info: FieldInfo) -> str:
 
 def hooks_page() -> str:
     """The functions that a plugin implements."""
-    lines = ["# Hooks\n", f"{inspect.getdoc(hookspecs)}\n"]
+    lines = ["# Hooks\n", f"{as_markdown(hookspecs)}\n"]
     for name, hook in hooks():
-        lines += [f"({name})=", f"## {name}\n", "```python", f"def {name}{inspect.signature(hook)}: ...", "```\n"]
-        lines += [f"{inspect.getdoc(hook)}\n"]
+        signature = str(inspect.signature(hook)).replace("'", "")  # annotations are text
+        lines += [f"({name})=", f"## {name}\n", "```python", f"def {name}{signature}: ...", "```\n"]
+        lines += [f"{as_markdown(hook)}\n"]
     lines += ["[Write a plugin](../../notebooks/09_plugin.ipynb) uses them from an empty folder on.\n"]
     return "\n".join(lines)
 
@@ -144,37 +171,80 @@ def hooks() -> list[tuple[str, Any]]:
 
 
 def commands_page() -> str:
-    """Every command with its arguments and options, as typer tells them."""
-    command = [sys.executable, "-m", "typer", "latdiff_core.cli.app", "utils", "docs", "--name", "latdiff"]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return html.unescape(text).replace("# `latdiff`", "# Commands", 1).replace("```console", "```text").strip() + "\n"
+    """Every command with its arguments and options, as typer knows them."""
+    commands = get_command(app).commands
+    rows = [f"| [{name}](#latdiff-{name}) | {cell(command.help)} |" for name, command in commands.items()]
+    lines = ["# Commands\n", f"{app.info.help}\n", *_table("`latdiff` | what it does", rows)]
+    for name, command in commands.items():
+        arguments = [p for p in command.params if p.param_type_name == "argument"]
+        asked = [_parameter(p) for p in command.params if p.required or p in arguments]
+        rows = [f"| `{_parameter(p)}` | {_needed(p)} | {cell(p.help or '')} |" for p in command.params]
+        lines += [f"(latdiff-{name})=", f"## latdiff {name}\n", f"{cell(command.help)}\n"]
+        lines += ["```text", " ".join(["latdiff", name, *asked, "[OPTIONS]"]), "```\n"]
+        lines += _table("argument or option | default | meaning", rows)
+    return "\n".join(lines)
+
+
+def _parameter(parameter: Any) -> str:
+    """How an argument or option is written."""
+    value = parameter.metavar or parameter.name.upper().strip("_")
+    if parameter.param_type_name == "argument":
+        return value
+    return ", ".join(parameter.opts) + ("" if parameter.is_flag else f" {value}")
+
+
+def _needed(parameter: Any) -> str:
+    shown = parameter.show_default if isinstance(parameter.show_default, str) else parameter.default
+    return "required" if parameter.required else "" if shown is None or shown is False else f"`{shown}`"
 
 
 def package_page(package: str) -> str:
-    """What a package is for, a table of its classes and functions, and what their docstrings say.
+    """What a package is for, a table of its public names, and what their docstrings say.
 
     What it shows of another package, as `latdiff_core` does of `latdiff_core.configs`, is told on that one's page.
     """
-    public = {name: getattr(import_module(package), name) for name in import_module(package).__all__}
-    told_there = [name for name, thing in public.items() if _home(thing) != package]
-    listed = [name for name, thing in public.items() if inspect.isclass(thing) or inspect.isroutine(thing)]
-    rows = "\n".join(f"   {name}" for name in listed)
-    excluded = f"\n   :exclude-members: {', '.join(told_there)}" if told_there else ""
-    return f"""# {package}
+    module = import_module(package)
+    constants = constant_docs(package)
+    rows, told = [], [f".. py:module:: {package}"]
+    for name in module.__all__:
+        thing = getattr(module, name)
+        home = package if name in constants else _home(thing)
+        rows.append(f"| {_told_at(home, name)} | {first_sentence(constants.get(name, thing))} |")
+        if name in constants:
+            told += [f".. py:data:: {name}", "", *_indented(constants[name])]
+        elif home == package and inspect.isclass(thing) and issubclass(thing, Config) and label(thing):
+            fields = f":ref:`{thing.kind_name() if issubclass(thing, INTERFACES) else name} <{label(thing)}>`"
+            told += [
+                f".. py:class:: {name}",
+                "",
+                *_indented(inspect.getdoc(thing) or ""),
+                "",
+                f"   Its fields: {fields}.",
+            ]
+        elif home == package and inspect.isclass(thing):
+            bases = [] if thing.__bases__ == (object,) else ["   :show-inheritance:"]
+            told += [f".. autoclass:: {name}", "   :members:", *bases]
+        elif home == package:
+            told += [f".. autofunction:: {name}"]
+        told += [""]
+    head = [f"# {package}\n", "```{eval-rst}", inspect.getdoc(module) or "", "```\n"]
+    return "\n".join([*head, *_table("name | meaning", rows), "```{eval-rst}", *told, "```\n"])
 
-```{{eval-rst}}
-.. currentmodule:: {package}
 
-.. autosummary::
-   :nosignatures:
+def constant_docs(package: str) -> dict[str, str]:
+    """The text below each public constant and type of a package, from the module that assigns it."""
+    module, docs = import_module(package), {}
+    source = Path(module.__file__ or "")
+    for path in source.parent.rglob("*.py") if source.name == "__init__.py" else [source]:
+        for statement, below in pairwise(ast.parse(path.read_text(encoding="utf-8")).body):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+            is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            docs |= {t.id: inspect.cleandoc(below.value.value) for t in targets if is_text and isinstance(t, ast.Name)}
+    return {name: text for name, text in docs.items() if name in module.__all__}
 
-{rows}
 
-.. automodule:: {package}
-   :members:
-   :show-inheritance:{excluded}
-```
-"""
+def _indented(text: str) -> list[str]:
+    return [f"   {line}".rstrip() for line in text.splitlines()]
 
 
 def _home(thing: Any) -> str:
@@ -184,9 +254,25 @@ def _home(thing: Any) -> str:
     return max(homes, key=len, default="")
 
 
-def first_sentence(thing: type) -> str:
-    """The first paragraph of a docstring, on one line."""
-    return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split()).replace("``", "`")
+def _told_at(package: str, name: str) -> str:
+    """A link to where a name's docstring is shown."""
+    return f"{{py:obj}}`{name} <{package}.{name}>`"
+
+
+def _table(head: str, rows: Iterable[str]) -> list[str]:
+    rows = list(rows)
+    return [f"| {head} |", "|" + "---|" * (head.count("|") + 1), *rows, ""] if rows else []
+
+
+def as_markdown(thing: Any) -> str:
+    """A docstring without sections, in Markdown."""
+    return (inspect.getdoc(thing) or "").replace("``", "`")
+
+
+def first_sentence(thing: Any) -> str:
+    """The first paragraph of a docstring, or of a text, on one line."""
+    text = thing if isinstance(thing, str) else inspect.getdoc(thing) or ""
+    return cell(text.split("\n\n")[0])
 
 
 def cell(text: str) -> str:

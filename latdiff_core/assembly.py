@@ -16,6 +16,12 @@ from latdiff_core.interfaces import Conditioner, GeneStatistics, Schedule, Sizes
 from latdiff_core.prediction import Prediction
 from latdiff_core.schema import CategoricalAttribute, DataSchema
 
+__all__ = [
+    "build_autoencoder",
+    "build_diffusion",
+    "check_assembly",
+]
+
 Part = TypeVar("Part")
 SIGNAL_LEFT = 0.1
 """Largest alpha / sigma at t = 1: sampling starts from noise without any signal."""

@@ -9,6 +9,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "GenerationInterrupted",
+    "LatdiffError",
+    "OutputExistsError",
+    "PluginError",
+    "RunFolderError",
+    "ShapeError",
+    "TrainingInterrupted",
+    "known",
+    "require_shape",
+]
+
 
 class LatdiffError(Exception):
     """Base of every error that is addressed to a user rather than to a developer."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PROJECT = "latdiff"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Decorator of a plugin's function that implements a hook."""
 
 
 @hookspec

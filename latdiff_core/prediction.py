@@ -24,7 +24,16 @@ from typing import Literal, assert_never
 import torch
 from torch import Tensor
 
+__all__ = [
+    "Prediction",
+    "target",
+    "to_clean",
+    "to_epsilon",
+    "total_std",
+]
+
 Prediction = Literal["epsilon", "clean", "v", "flow"]
+"""The names of the predictions."""
 
 
 def target(prediction: Prediction, z: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:

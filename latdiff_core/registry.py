@@ -18,6 +18,14 @@ from latdiff_core import hookspecs
 from latdiff_core.errors import ConfigError, PluginError, known
 from latdiff_core.interfaces import INTERFACES, ComponentConfig
 
+__all__ = [
+    "PluginReport",
+    "Registry",
+    "current_registry",
+    "installed",
+    "use_registry",
+]
+
 ENTRY_POINT_GROUP = "latdiff"
 STANDARD = frozenset(
     {"latdiff-counts", "latdiff-denoisers", "latdiff-processes", "latdiff-conditioning", "latdiff-standard"}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,7 +16,9 @@ from types import ModuleType
 
 import pytest
 import yaml
+from typer.main import get_command
 
+from latdiff_core.cli.app import app
 from latdiff_core.configs import load_config
 from latdiff_core.interfaces import INTERFACES, Config
 from latdiff_core.registry import installed
@@ -22,6 +26,8 @@ from latdiff_core.registry import installed
 ROOT = Path(__file__).parent.parent
 BOOK = ROOT / "book"
 PAGES = sorted([*BOOK.glob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("plugins/*/README.md")])
+NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
+COMMANDS = get_command(app).commands
 
 
 def _module(name: str) -> ModuleType:
@@ -54,7 +60,8 @@ def test_every_field_of_every_config_is_in_the_reference_with_a_description(refe
     for config in (*kinds, *sections):
         assert inspect.getdoc(config)
         table = "\n".join(reference.config_table(config))
-        assert table in pages["configs"]
+        _, told = pages["configs"].split(f"({reference.label(config)})=\n")
+        assert table in told.split("\n(")[0]
         for name, info in config.model_fields.items():
             assert name == "kind" or (info.description and f"| `{name}` |" in table), f"{config.__name__}.{name}"
 
@@ -62,31 +69,54 @@ def test_every_field_of_every_config_is_in_the_reference_with_a_description(refe
 def test_every_kind_and_hook_has_its_place_in_the_reference(reference, pages):
     for base in INTERFACES:
         for kind in installed().kinds(base.interface):
-            assert f"### {base.interface}: `{kind}`" in pages["configs"]
+            assert f"({base.interface}-{kind})=\n### `{kind}`" in pages["configs"]
     hooks = reference.hooks()
     assert [name for name, _ in hooks] == ["latdiff_components", "latdiff_recipes"]
     for _, hook in hooks:
-        assert str(inspect.getdoc(hook)) in pages["hooks"]
+        assert reference.as_markdown(hook) in pages["hooks"]
 
 
 def test_every_public_name_is_in_the_reference_with_a_docstring(reference, pages):
     for package in reference.PACKAGES:
-        module = import_module(package)
+        module, constants = import_module(package), reference.constant_docs(package)
         for name in module.__all__:
-            thing = getattr(module, name)
-            if inspect.isclass(thing) or inspect.isroutine(thing):
-                assert f"   {name}\n" in pages[package]
-                assert (inspect.getdoc(thing) or "").strip(), f"{package}.{name} has no docstring"
-                assert "Abstract" not in (inspect.getdoc(thing) or "")[:8]
+            text = constants.get(name) or getattr(module, name).__doc__ or ""
+            assert text.strip(), f"{package}.{name} has no docstring"
+            assert not text.startswith(f"{name}("), f"{package}.{name} has only the docstring that dataclasses make"
+            assert f"| {{py:obj}}`{name} <" in pages[package], f"{package}.{name}"
 
 
-def test_every_package_with_public_names_is_in_the_reference(reference):
-    packages = [
-        path.parent for path in (*ROOT.glob("plugins/*/*/__init__.py"), *ROOT.glob("latdiff_core/*/__init__.py"))
+def test_links_of_the_reference_lead_to_where_a_name_is_told(pages):
+    for page in pages.values():
+        for package, name in re.findall(r"<([\w.]*)\.(\w+)>`", page):
+            assert re.search(
+                rf"^\.\. (autoclass|autofunction|py:class|py:data):: {name}$", pages[package], re.MULTILINE
+            )
+
+
+def test_everything_with_public_names_is_in_the_reference(reference):
+    places = [
+        *ROOT.glob("plugins/*/*/__init__.py"),
+        *ROOT.glob("latdiff_core/*/__init__.py"),
+        *ROOT.glob("latdiff_core/*.py"),
     ]
-    public = {path for path in packages if "__all__" in (path / "__init__.py").read_text()}
-    names = {path.name if "plugins" in path.parts else f"latdiff_core.{path.name}" for path in public}
-    assert names | {"latdiff_core"} == set(reference.PACKAGES)
+    public = [path.parent if path.stem == "__init__" else path for path in places if "__all__ = [" in path.read_text()]
+    names = {".".join(path.with_suffix("").relative_to(_home(path)).parts) for path in public}
+    assert names == set(reference.PACKAGES)
+
+
+def _home(path: Path) -> Path:
+    """The folder from which a package or module is imported."""
+    return path.parent if "plugins" in path.parts else ROOT
+
+
+def test_every_command_and_option_is_in_the_reference(pages):
+    for name, command in COMMANDS.items():
+        told = pages["commands"].split(f"## latdiff {name}\n")[1].split("\n## ")[0]
+        assert command.help
+        for parameter in command.params:
+            assert parameter.help, f"latdiff {name} does not say what {parameter.name} is"
+            assert f"| `{', '.join(parameter.opts)}" in told or parameter.param_type_name == "argument"
 
 
 def test_the_founding_page_names_classes_and_tests_that_exist():
@@ -103,29 +133,75 @@ def test_the_founding_page_names_classes_and_tests_that_exist():
     ] * 41
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_lead_to_files(path):
-    """Headings within the book are checked by its build."""
-    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
-    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
-        if not re.match(r"https?:", target) and not target.startswith("reference/"):
-            assert (path.parent / target).exists(), target
+@pytest.mark.parametrize("path", [*PAGES, *NOTEBOOKS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(path, pages):
+    made = {BOOK / "reference" / f"{name}.md": text for name, text in pages.items()}
+    prose = re.sub(r"```.*?```|`[^`\n]*`", "", _prose(path), flags=re.DOTALL)
+    for link in re.findall(r"\]\(\s*([^)\s]+)[^)]*\)", prose):
+        file, _, heading = link.partition("#")
+        target = (path.parent / file).resolve() if file else path
+        if not re.match(r"\w+:", link):
+            assert target in made or target.exists(), link
+            assert not heading or heading in _anchors(made.get(target) or _prose(target)), link
+
+
+def _prose(path: Path) -> str:
+    if path.suffix != ".ipynb":
+        return path.read_text()
+    return "\n\n".join(
+        "".join(c["source"]) for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "markdown"
+    )
+
+
+def _anchors(text: str) -> list[str]:
+    """Labels, and headings as GitHub and MyST write them in links."""
+    headings = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)]
+    return [heading.replace(" ", "-") for heading in headings] + re.findall(r"^\(([\w-]+)\)=$", text, re.MULTILINE)
+
+
+def _blocks(text: str, *languages: str) -> list[str]:
+    """Fences are paired from the top: the end of one block is not the start of another."""
+    fenced = re.findall(r"^```([^\n]*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [code for language, code in fenced if language in languages]
+
+
+def _commands(text: str) -> list[str]:
+    """What is typed after `latdiff`, in blocks and within prose."""
+    lines = "\n".join(_blocks(text, "bash", "")).replace("\\\n", " ").splitlines()
+    typed = [line.strip() for line in [*lines, *re.findall(r"(?<!`)`(latdiff [^`]+)`", text)]]
+    return [line.removeprefix("latdiff ") for line in typed if line.startswith("latdiff ")]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_commands_and_configs_that_are_shown_exist(path, pages):
-    commands = pages["commands"].split("\n## ")
-    options = {part.split("`")[1].removeprefix("latdiff "): part for part in commands if part.startswith("`latdiff ")}
-    for block in re.findall(r"```(?:bash|sh|text|console)?\n(.*?)```", path.read_text(), re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            if match := re.match(r"\s*latdiff ([a-z-]+)(.*)", line):
-                assert match[1] in options, line
-                for option in re.findall(r"(?<=\s)--?[a-z][a-z-]*", match[2].split("#")[0]):
-                    assert option in options[match[1]], line
-    for block in re.findall(r"```yaml\n(.*?)```", path.read_text(), re.DOTALL):
+def test_commands_and_configs_that_are_shown_exist(path):
+    for shown in _commands(path.read_text()):
+        name, *words = shlex.split(shown, comments=True)
+        assert name in COMMANDS, f"latdiff {shown}"
+        options = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+        assert {word.partition("=")[0] for word in words if word.startswith("-")} <= options, f"latdiff {shown}"
+    for block in _blocks(path.read_text(), "yaml"):
         assert isinstance(load_config(yaml.safe_load(block)), Config)
 
 
+def test_commands_are_found_in_every_form():
+    text = "```yaml\na: 1\n```\nsee `latdiff check x.yaml`\n```bash\nlatdiff fit a \\\n  --out b  # why\n```\n"
+    assert [shlex.split(line, comments=True) for line in _commands(text)] == [
+        ["fit", "a", "--out", "b"],
+        ["check", "x.yaml"],
+    ]
+
+
+def test_python_on_the_pages_runs():
+    """The README's has tests of its own, in test_readme.py."""
+    for path in PAGES:
+        for block in _blocks(path.read_text(), "python") if path != ROOT / "README.md" else []:
+            exec(compile(block, str(path), "exec", dont_inherit=True), {})
+
+
+NO_BOOK = importlib.util.find_spec("jupyter_book") is None
+
+
+@pytest.mark.skipif(NO_BOOK, reason="jupyter-book is not installed; requirements-test.txt has it")
 def test_the_book_builds_without_a_warning(tmp_path, pages):
     """Notebooks are not executed here; they are by themselves."""
     for name in ("book", "notebooks"):

@@ -36,7 +36,11 @@ def test_the_book_has_every_notebook_in_order():
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 class TestNotebook:
     def test_is_stripped_and_its_cells_have_names_of_their_own(self, path: Path):
-        cells = json.loads(path.read_text())["cells"]
+        notebook = json.loads(path.read_text())
+        cells = notebook["cells"]
+        assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+        assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+        assert set(notebook["metadata"]) <= {"kernelspec", "language_info"}
         assert len({cell["id"] for cell in cells}) == len(cells)
         for cell in _cells(path, "code"):
             assert cell["outputs"] == []

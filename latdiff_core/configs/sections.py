@@ -60,6 +60,7 @@ class VectorConfig(Config):
 
 
 ConditionConfig = Annotated[CategoricalConfig | ContinuousConfig | VectorConfig, Field(discriminator="kind")]
+"""A condition or a nuisance of any kind."""
 
 
 def _bare_key(value: Any) -> Any:

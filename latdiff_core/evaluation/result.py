@@ -31,6 +31,7 @@ JUDGES: Mapping[str, tuple[str, ...]] = {
 }
 """The trivial generators that each score is judged by."""
 SCORES: Mapping[str, Score] = {key: score for metric in METRICS for key, score in metric.scores.items()}
+"""Every score that an evaluation gives, by its key: its name in the table, and what it asks."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ INTERFACES: tuple[type[ComponentConfig], ...] = (
     GuidanceConfig,
     SamplerConfig,
 )
+"""The base config of every interface, in the order of a model's parts."""
 
 __all__ = [
     "INTERFACES",

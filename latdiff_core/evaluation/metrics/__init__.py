@@ -22,5 +22,6 @@ METRICS: tuple[Metric, ...] = (
     TrainOnSynthetic(),
     Copying(),
 )
+"""What ``evaluate`` asks unless it is told otherwise, in the order of its table."""
 
 __all__ = ["METRICS", "Metric", "Score", "mmd2", "wasserstein2"]
