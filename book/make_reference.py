@@ -216,6 +216,7 @@ def package_page(package: str) -> str:
             fields = f":ref:`{thing.kind_name() if issubclass(thing, INTERFACES) else name} <{label(thing)}>`"
             told += [
                 f".. py:class:: {name}",
+                f"   :canonical: {thing.__module__}.{name}",
                 "",
                 *_indented(inspect.getdoc(thing) or ""),
                 "",
