@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import anndata
@@ -20,6 +18,7 @@ import torch
 from runs import BOOK, RESULTS, SPLITS
 from scipy import sparse
 from splits import LABEL, load_split
+from timing import seconds
 
 from latdiff_conditioning import FiLMConditionerConfig
 from latdiff_core import LatentDiffusion
@@ -82,22 +81,12 @@ def speed(genes: int, latent: int) -> dict[str, dict[str, float]]:
                 network(*inputs)
 
         parameters = sum(p.numel() for p in network.parameters())
-        rows[name] = {"parameters": parameters, "step": _median(step), "call": _median(call)}
+        rows[name] = {"parameters": parameters, "step": seconds(step, REPEATS), "call": seconds(call, REPEATS)}
     return rows
 
 
 def _conditioner(width: int) -> Conditioner:
     return FiLMConditionerConfig().build(width=width, attributes=1, condition_width=CONDITION_WIDTH)
-
-
-def _median(function: Callable[[], None]) -> float:
-    function()
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
 
 
 def main() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from speed_models import BATCH, HIDDEN, NB, Stage1, cells_per_second, scvi_stage1
 from speed_scale import generation, out_of_core, streaming
+from timing import seconds
 from torch.nn.functional import linear
 
 from latdiff_core.counts import CountBatch
@@ -23,18 +23,6 @@ from latdiff_core.sparse_product import sparse_product
 from latdiff_counts import NegativeBinomial, NegativeBinomialMixture, ZeroInflatedNegativeBinomial
 
 Row = dict[str, Any]
-REPEATS = 9
-
-
-def seconds(function: Callable[[], Any], repeats: int = REPEATS) -> float:
-    """Median time of a call, after one that warms up."""
-    function()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
 
 
 def _pbmc3k(data: Path) -> anndata.AnnData:
