@@ -15,8 +15,8 @@ FEW = 3.0
 """Above this Poisson rate fewer than 5 % are zeros, and it is faster to draw until there is none."""
 MOST_STEPS = 60
 """More arrivals than this have a probability below 1e-50 at a rate of ``FEW``; rounding must not look for them."""
-UNIFORM_STEP = 2.0**-24
-"""Distance of neighbouring float32 numbers that ``torch.rand`` draws."""
+UNIFORM_STEP = 2.0**-16
+"""Distance of neighbouring uniform numbers of 16 bits, four of which cost one random number of 64."""
 
 
 def sample_nb(mu: Tensor, theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -42,14 +42,16 @@ def candidates(bound: Tensor, generator: torch.Generator | None = None) -> tuple
         Ascending positions in the flattened (batch, genes), and the uniform numbers there, both (candidates,).
     """
     bound = bound.view(-1)
-    uniform = torch.rand(bound.shape, generator=generator, dtype=torch.float32, device=bound.device)
+    words = torch.empty(-(-len(bound) // 4), dtype=torch.int64, device=bound.device)
+    words.random_(torch.iinfo(torch.int64).min, None, generator=generator)
+    uniform = words.view(torch.uint16)[: len(bound)].to(torch.float32).mul_(UNIFORM_STEP)
     positions = (uniform < bound).nonzero().squeeze(-1)
     return positions, uniform[positions]
 
 
 def accepted(probability: Tensor, uniform: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Indices of the candidates that are not zero, ascending, by the probability of that, (candidates,)."""
-    # Uniform numbers are steps: the last one is taken by the share of it that is below. Rare genes live on it.
+    # Uniform numbers are steps: the last one is taken by the share of it that is below. Rare genes live on the first.
     share = (probability - uniform) / UNIFORM_STEP
     below = torch.rand(share.shape, generator=generator, device=share.device) < share
     return below.nonzero().squeeze(-1)

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor
 
 from latdiff_counts import NegativeBinomial, NegativeBinomialMixture, Poisson, ZeroInflatedNegativeBinomial
-from latdiff_counts.sampling import accepted, candidates, positive_nb, positive_poisson, sample_nb
+from latdiff_counts.sampling import UNIFORM_STEP, accepted, candidates, positive_nb, positive_poisson, sample_nb
 from latdiff_counts.sparse_distribution import SparseCountDistribution
 
 CELLS = 40_000
@@ -84,25 +84,27 @@ def test_positive_poisson_has_the_moments_of_the_truncated_distribution(mu):
 
 def test_the_share_of_zeros_is_exact_between_the_steps_of_uniform_numbers():
     """A probability of 1.5 steps is met by one step always and by the next one half of the time."""
-    rate = 1.5 * 2.0**-24
-    uniform_steps = 2.0**-24 * torch.arange(4.0)
-
-    class Steps:
-        """Stands in for the uniform numbers: the first four steps, then real ones."""
-
-        def __init__(self) -> None:
-            self.first = True
-
-        def __call__(self, shape, **options):
-            first, self.first = self.first, False
-            return uniform_steps.repeat(25_000) if first else real(shape, **options)
-
-    real = torch.rand
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "rand", Steps())
-        positions, uniform = candidates(torch.full((1, 100_000), rate))
-        found = positions[accepted(torch.full_like(uniform, rate), uniform)]
+    uniform = (UNIFORM_STEP * torch.arange(4.0)).repeat(25_000)
+    found = accepted(torch.full_like(uniform, 1.5 * UNIFORM_STEP), uniform, torch.Generator().manual_seed(0))
     per_step = torch.bincount(found % 4, minlength=4) / 25_000
     assert per_step[0] == 1
     assert per_step[1].item() == pytest.approx(0.5, abs=0.02)
     assert per_step[2:].sum() == 0
+
+
+def test_candidates_are_uniform_on_all_steps():
+    generator, n = torch.Generator().manual_seed(0), 10_001  # no multiple of the numbers that share a word
+    positions, uniform = candidates(torch.full((101, n), 1.0), generator)
+    assert torch.equal(positions, torch.arange(101 * n))
+    assert uniform.min() >= 0
+    assert uniform.max() < 1
+    steps = torch.bincount((uniform / UNIFORM_STEP).long(), minlength=2**16)
+    assert stats.chisquare(steps.numpy()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("rate", [3e-7, 1e-5, 3e-4])
+def test_rarer_genes_than_a_step_are_counted_as_often_as_they_should(rate):
+    generator, n = torch.Generator().manual_seed(0), 20_000_000
+    _, uniform = candidates(torch.full((1, n), 2 * rate), generator)
+    found = len(accepted(torch.full_like(uniform, rate), uniform, generator))
+    assert found == pytest.approx(n * rate, abs=5 * np.sqrt(n * rate))
