@@ -17,7 +17,6 @@ from latdiff_core.configs import ModelConfig, Overrides, apply_overrides, dump_c
 from latdiff_core.data import decode_obs, decode_obsm, read_request
 from latdiff_core.errors import ConfigError
 from latdiff_core.generation import Generation, warn_of_untrained_branches
-from latdiff_core.schema import Attribute
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,12 +45,13 @@ class AskedGeneration:
     generation: Generation
     provenance: Mapping[str, Any]
 
-    def annotated(self, values: Conditions, attributes: Sequence[Attribute]) -> AnnData:
-        """Generated cells but for their counts, with the values of some attributes."""
+    def annotated(self, values: Conditions, first: int = 0) -> AnnData:
+        """Generated cells but for their counts, from the values of all attributes; numbered from ``first``."""
         import anndata
         import pandas as pd
 
         generates = self.generation.autoencoder.decoder.generates
+        attributes = (*self.generation.schema.attributes, *self.generation.schema.nuisance)
         made_with = {
             "config": dump_config(self.config),
             "seed": self.generation.seed,
@@ -60,7 +60,7 @@ class AskedGeneration:
             "data": dict(self.provenance["data"]),
         }
         return anndata.AnnData(
-            obs=decode_obs(values, attributes),
+            obs=decode_obs(values, attributes, first),
             obsm=decode_obsm(values, attributes),
             var=pd.DataFrame(index=list(self.generation.schema.genes)),
             uns={"latdiff": made_with},

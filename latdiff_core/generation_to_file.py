@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from latdiff_core.asked_generation import AskedGeneration
 from latdiff_core.checkpoint import used_versions
@@ -19,7 +20,9 @@ from latdiff_core.errors import GenerationInterrupted, OutputExistsError
 from latdiff_core.generation import BLOCK, Generation
 from latdiff_core.progress import progress_bar
 from latdiff_core.ranks import rank_and_world
-from latdiff_core.schema import VectorAttribute
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 log = logging.getLogger(__name__)
 
@@ -92,16 +95,21 @@ def _await(parts: PartsFolder, mine: range) -> None:
 
 
 def _join(asked: AskedGeneration, parts: PartsFolder, path: Path) -> None:
-    schema, n = asked.generation.schema, asked.generation.request.n
-    named = {f"values.{i}": attribute for i, attribute in enumerate((*schema.attributes, *schema.nuisance))}
-    vectors = {a.key: name for name, a in named.items() if isinstance(a, VectorAttribute)}
-    columns = {name: a for name, a in named.items() if a.key not in vectors}
-    values = Conditions(tuple(parts.column(name) for name in columns), n)
     temporary = parts.folder / f".joined{path.suffix}"
     return_freed_memory()
-    write_parts(temporary, asked.annotated(values, list(columns.values())), parts, vectors)
+    write_parts(temporary, _shells(asked, parts), parts, asked.generation.request.n)
     replace(temporary, path)
     parts.remove()
+
+
+def _shells(asked: AskedGeneration, parts: PartsFolder) -> Iterator[AnnData]:
+    """Of every part all but the counts."""
+    schema, first = asked.generation.schema, 0
+    names = [f"values.{i}" for i in range(len(schema.attributes) + len(schema.nuisance))]
+    for indptr, *values in zip(*map(parts.read, ("indptr", *names)), strict=True):
+        cells = len(indptr) - 1
+        yield asked.annotated(Conditions(tuple(values), cells), first)
+        first += cells
 
 
 def _identity(asked: AskedGeneration) -> dict[str, Any]:

@@ -240,8 +240,7 @@ class LatentDiffusion:
         generation = asked.generation
         with progress_bar("generating", generation.request.n, progress) as advance:
             cells = generation.cells(range(len(generation)), advance)
-        attributes = (*generation.schema.attributes, *generation.schema.nuisance)
-        adata = asked.annotated(cells.annotations.together(), attributes)
+        adata = asked.annotated(cells.annotations.together())
         adata.X = cells.counts
         return adata
 

@@ -53,8 +53,11 @@ def unknown_values(attributes: Sequence[Attribute], cells: int) -> Conditions:
     return Conditions(tuple(values), cells)
 
 
-def decode_obs(conditions: Conditions, attributes: Sequence[Attribute]) -> pd.DataFrame:
-    """``obs`` columns for attribute values: categoricals with every known category, numbers, NaN where missing."""
+def decode_obs(conditions: Conditions, attributes: Sequence[Attribute], first: int = 0) -> pd.DataFrame:
+    """``obs`` columns for attribute values: categoricals with every known category, numbers, NaN where missing.
+
+    Cells are named by their numbers, which start at ``first``.
+    """
     columns: dict[str, object] = {}
     for attribute, values in zip(attributes, conditions.values, strict=True):
         array = values.cpu().numpy()
@@ -62,7 +65,7 @@ def decode_obs(conditions: Conditions, attributes: Sequence[Attribute]) -> pd.Da
             columns[attribute.key] = pd.Categorical.from_codes(array, categories=list(attribute.categories))
         elif not isinstance(attribute, VectorAttribute):
             columns[attribute.key] = array.astype(np.float64)
-    return pd.DataFrame(columns, index=[f"cell_{i}" for i in range(len(conditions))])
+    return pd.DataFrame(columns, index=[f"cell_{i}" for i in range(first, first + len(conditions))])
 
 
 def decode_obsm(conditions: Conditions, attributes: Sequence[Attribute]) -> dict[str, np.ndarray]:

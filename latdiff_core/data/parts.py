@@ -99,10 +99,6 @@ class PartsFolder:
             except SafetensorError as error:
                 raise DataError(f"{file} is damaged ({error}); remove it and ask for the same again") from None
 
-    def column(self, name: str) -> Tensor:
-        """One tensor of all parts, one part after the other."""
-        return torch.cat(list(self.read(name)))
-
     def remove(self) -> None:
         """Remove the folder with all parts."""
         remove(self.folder)

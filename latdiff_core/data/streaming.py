@@ -1,8 +1,8 @@
-"""From parts to one AnnData file, with one array of one part in memory at a time."""
+"""From parts to one AnnData file, with one part in memory at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,23 +23,55 @@ Create = Callable[[str, tuple[int, ...], np.dtype], Any]
 """Makes an array of a name, shape and dtype in the file."""
 
 
-def write_parts(path: Path, shell: AnnData, parts: PartsFolder, vectors: Mapping[str, str]) -> None:
-    """Write an ``.h5ad`` or ``.zarr`` whose ``X`` and vectors are those of all parts, one after the other.
+def write_parts(path: Path, shells: Iterable[AnnData], parts: PartsFolder, cells: int) -> None:
+    """Write an ``.h5ad`` or ``.zarr`` of all parts, one after the other.
 
     Parameters
     ----------
-    shell
-        Everything else: an AnnData without ``X``.
-    vectors
-        Keys of ``obsm`` with the names of their arrays in the parts.
+    shells
+        Of every part all but ``X``. What is not of single cells is taken from the first.
+    parts
+        Their counts.
+    cells
+        Of all parts together.
     """
-    with _opened(path, shell) as (root, create):
-        _write_matrix(root, create, parts, shell.shape)
-        for key, name in vectors.items():
-            first = next(parts.read(name))
-            array = create(f"obsm/{key}", (shell.n_obs, *first.shape[1:]), first.numpy().dtype)
-            array.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
-            _fill(array, parts.read(name))
+    rest = iter(shells)
+    first = next(rest)
+    with _opened(path, first) as (root, create):
+        _write_matrix(root, create, parts, (cells, first.n_vars))
+        start = first.n_obs
+        if start < cells:
+            for name in _per_cell(first):
+                _grow(root, create, name, cells)
+        for shell in rest:
+            for name, values in _per_cell(shell).items():
+                root[name][start : start + shell.n_obs] = values
+            start += shell.n_obs
+
+
+def _per_cell(shell: AnnData) -> dict[str, np.ndarray]:
+    """The arrays with a row per cell, by their names in an AnnData file."""
+    arrays = {"obs/_index": shell.obs_names.to_numpy(), **{f"obsm/{key}": rows for key, rows in shell.obsm.items()}}
+    for key, column in shell.obs.items():
+        if column.dtype == "category":
+            arrays[f"obs/{key}/codes"] = column.cat.codes.to_numpy()
+        else:
+            arrays[f"obs/{key}"] = column.to_numpy()
+    return arrays
+
+
+def _grow(root: Any, create: Create, name: str, cells: int) -> None:
+    """Make room for all cells in an array that holds the first ones."""
+    array = root[name]
+    shape = (cells, *array.shape[1:])
+    if hasattr(array, "store"):  # zarr
+        array.resize(shape)
+        return
+    values, dtype, attributes = array[:], array.dtype, dict(array.attrs)
+    del root[name]
+    array = create(name, shape, dtype)
+    array.attrs.update(attributes)
+    array[: len(values)] = values
 
 
 def _write_matrix(root: Any, create: Create, parts: PartsFolder, shape: tuple[int, int]) -> None:
