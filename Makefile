@@ -10,7 +10,7 @@ demo: .venv/demo.stamp
 
 test: lint
 	$(BIN)/python -m pytest
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=300 --numprocesses 2 notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=900 --numprocesses 2 notebooks
 
 docs: .venv/docs.stamp
 	$(BIN)/python book/make_reference.py
