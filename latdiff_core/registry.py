@@ -53,10 +53,10 @@ class Registry:
     others work. Two plugins that claim the same name are an error naming both.
     """
 
-    plugins: list[PluginReport] = field(default_factory=list)
-    _components: dict[tuple[str, str], type[ComponentConfig]] = field(default_factory=dict)
-    _recipes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    _owners: dict[tuple[str, str], str] = field(default_factory=dict)
+    plugins: list[PluginReport] = field(init=False, default_factory=list)
+    _components: dict[tuple[str, str], type[ComponentConfig]] = field(init=False, default_factory=dict)
+    _recipes: dict[str, Mapping[str, Any]] = field(init=False, default_factory=dict)
+    _owners: dict[tuple[str, str], str] = field(init=False, default_factory=dict)
 
     def register(self, plugin: object, name: str, distribution: str = "", version: str = "") -> None:
         """Add one plugin: any object with hook implementations.
