@@ -39,9 +39,10 @@ STAGE_1: Mapping[str, dict[str, Any]] = {
     "no prior on weights": {"autoencoder.decoder.weight_prior": None},
     "dispersion the same at every depth": {"autoencoder.decoder.dispersion_by_depth": False},
     "decoder not told the condition": {"autoencoder.decoder.conditional": False},
+    "decoder told it of every training cell": {"autoencoder.decoder.condition_dropout": 0.0},
 }
 STAGE_2: Mapping[str, dict[str, Any]] = {
-    "prediction flow": {"diffusion.prediction": "flow"},
+    "prediction v": {"diffusion.prediction": "v"},
     "prediction clean": {"diffusion.prediction": "clean"},
     "cosine schedule": {"diffusion.schedule": {"kind": "cosine"}},
     "EDM schedule": {"diffusion.schedule": {"kind": "edm"}},

@@ -31,6 +31,9 @@ class CountNetworkConfig(HiddenConfig):
     conditional: bool = False
     """Whether the means are told the condition: cells are then of what was asked for even where their latent is
     ambiguous, and the latent holds only what differs within a condition."""
+    condition_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the training cells of each batch from which the decoder's condition is hidden: the larger, the more of
+    the condition stays in the latent, and the less the decoder makes every cell typical of what it is told."""
     weight_prior: PositiveFloat | None = None
     """Standard deviation that a gene's log expression is expected to have: that of a normal prior on the weights from
     the last hidden layer to the genes, times the root of their number. The smaller, the less a gene that is seldom
@@ -43,6 +46,7 @@ class CountNetworkConfig(HiddenConfig):
             hidden=self.hidden,
             dropout=self.dropout,
             conditional=self.conditional,
+            condition_dropout=self.condition_dropout,
             weight_prior=self.weight_prior,
             statistics=statistics,
         )
@@ -73,7 +77,8 @@ class DispersedConfig(CountNetworkConfig):
 class CountNetwork(nn.Module):
     """Latent and nuisance to hidden activations, and from there to log mu = log softmax(logits) + log library.
 
-    If ``conditional``, the condition joins the nuisance.
+    If ``conditional``, the condition joins the nuisance; in training it is 0, as an unknown one is, for a share
+    ``condition_dropout`` of the cells.
 
     The gene logits start at the data's mean profile, so that training begins at the right scale. With ``weight_prior``
     the weights to them have a normal prior of that standard deviation over sqrt(hidden[-1]), and start at its mean.
@@ -88,12 +93,14 @@ class CountNetwork(nn.Module):
         hidden: Sequence[int],
         dropout: float,
         conditional: bool,
+        condition_dropout: float,
         weight_prior: float | None,
         statistics: GeneStatistics | None,
     ) -> None:
         super().__init__()
         self.weight_prior = weight_prior
         self.conditional = conditional
+        self.condition_dropout = condition_dropout
         told = sizes.nuisance + (sizes.condition if conditional else 0)
         self.layers = hidden_layers(sizes.latent_dim + told, hidden, dropout)
         self.logits = nn.Linear(hidden[-1], sizes.genes)
@@ -107,7 +114,13 @@ class CountNetwork(nn.Module):
         """Return log mu (batch, genes), in float32 or better, and the last hidden layer (batch, hidden[-1])."""
         require_shape("library", library, (len(z),))
         dtype = self.logits.weight.dtype
-        told = (covariates.nuisance, covariates.condition) if self.conditional else (covariates.nuisance,)
+        told = [covariates.nuisance]
+        if self.conditional:
+            condition = covariates.condition
+            if self.training and self.condition_dropout:
+                shown = torch.rand(len(z), 1, device=condition.device) >= self.condition_dropout
+                condition = condition * shown
+            told.append(condition)
         hidden = self.layers(torch.cat([x.to(dtype) for x in (z, *told)], dim=-1))
         product = linear(hidden, self.logits.weight)
         # The mean profile joins in float32: under autocast its rounding would move every mean by up to 4 %.

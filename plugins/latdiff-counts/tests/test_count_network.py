@@ -16,7 +16,13 @@ def _network(genes: int, statistics: GeneStatistics | None = None, weight_prior:
     torch.manual_seed(0)
     sizes = Sizes(genes=genes, latent_dim=4, nuisance=2)
     return CountNetwork(
-        sizes=sizes, hidden=(16,), dropout=0.0, conditional=False, weight_prior=weight_prior, statistics=statistics
+        sizes=sizes,
+        hidden=(16,),
+        dropout=0.0,
+        conditional=False,
+        condition_dropout=0.0,
+        weight_prior=weight_prior,
+        statistics=statistics,
     )
 
 
@@ -96,3 +102,21 @@ def test_the_condition_reaches_the_means_only_where_it_is_told(conditional):
     z, library, condition = torch.randn(2, 2), torch.full((2,), 100.0), torch.eye(3)[:2]
     first, second = (decoder(z, library, Covariates(z[:, :0], c)).mean for c in (condition, 0 * condition))
     assert torch.equal(first, second) != conditional
+
+
+def test_the_condition_is_hidden_from_a_share_of_the_training_cells_and_from_no_others():
+    sizes, cells = Sizes(genes=5, latent_dim=4, condition=3), 10_000
+    config = PoissonDecoderConfig(dropout=0.0, conditional=True, condition_dropout=0.3)
+    network = nudge(config.build_network(sizes, None))
+    z, library, condition = torch.randn(1, 4), torch.full((cells,), 100.0), torch.tensor([[0.5, -1.0, 2.0]])
+
+    def log_mu(told: Tensor) -> Tensor:
+        return network(z.expand(cells, 4), library, Covariates(torch.zeros(cells, 0), told.expand(cells, 3)))[0]
+
+    told, unknown = log_mu(condition), log_mu(torch.zeros(1, 3))
+    network.train()
+    trained = log_mu(condition)
+    is_hidden = (trained - unknown).abs().amax(1) < 1e-5
+    assert is_hidden.float().mean().item() == pytest.approx(0.3, abs=0.02)
+    torch.testing.assert_close(trained[~is_hidden], told[~is_hidden])
+    assert (told - unknown).abs().amax(1).min() > 1e-3
