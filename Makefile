@@ -14,7 +14,7 @@ test: lint
 
 docs: .venv/docs.stamp
 	$(BIN)/python book/make_reference.py
-	$(BIN)/jupyter-book build . --config book/_config.yml --toc book/_toc.yml --path-output book -W --keep-going
+	OMP_NUM_THREADS=1 $(BIN)/jupyter-book build . --config book/_config.yml --toc book/_toc.yml --path-output book -W --keep-going
 	@echo "Open book/_build/html/index.html in a browser."
 
 lint: .venv/test.stamp
