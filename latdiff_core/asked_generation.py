@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from latdiff_core.assembly import build_diffusion
 from latdiff_core.checkpoint import FittedModel
 from latdiff_core.conditions import Conditions
 from latdiff_core.configs import ModelConfig, Overrides, apply_overrides, dump_config, load_config
-from latdiff_core.data import decode_obs, decode_obsm, read_request
+from latdiff_core.data import PartsFolder, decode_obs, decode_obsm, read_request
 from latdiff_core.errors import ConfigError
 from latdiff_core.generation import Generation, warn_of_untrained_branches
 
@@ -65,6 +65,15 @@ class AskedGeneration:
             var=pd.DataFrame(index=list(self.generation.schema.genes)),
             uns={"latdiff": made_with},
         )
+
+    def annotated_parts(self, parts: PartsFolder) -> Iterator[AnnData]:
+        """Of every part of a generation to a file all but the counts, in order."""
+        schema, first = self.generation.schema, 0
+        names = [f"values.{i}" for i in range(len(schema.attributes) + len(schema.nuisance))]
+        for indptr, *values in zip(*map(parts.read, ("indptr", *names)), strict=True):
+            cells = len(indptr) - 1
+            yield self.annotated(Conditions(tuple(values), cells), first)
+            first += cells
 
 
 def ask(

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from latdiff_core.asked_generation import AskedGeneration
 from latdiff_core.checkpoint import used_versions
-from latdiff_core.conditions import Conditions
 from latdiff_core.configs import dump_config
 from latdiff_core.cpu import return_freed_memory
 from latdiff_core.data import PartsFolder, check_output, write_parts
@@ -20,9 +18,6 @@ from latdiff_core.errors import GenerationInterrupted, OutputExistsError
 from latdiff_core.generation import BLOCK, Generation
 from latdiff_core.progress import progress_bar
 from latdiff_core.ranks import rank_and_world
-
-if TYPE_CHECKING:
-    from anndata import AnnData
 
 log = logging.getLogger(__name__)
 
@@ -97,19 +92,9 @@ def _await(parts: PartsFolder, mine: range) -> None:
 def _join(asked: AskedGeneration, parts: PartsFolder, path: Path) -> None:
     temporary = parts.folder / f".joined{path.suffix}"
     return_freed_memory()
-    write_parts(temporary, _shells(asked, parts), parts, asked.generation.request.n)
+    write_parts(temporary, asked.annotated_parts(parts), parts, asked.generation.request.n)
     replace(temporary, path)
     parts.remove()
-
-
-def _shells(asked: AskedGeneration, parts: PartsFolder) -> Iterator[AnnData]:
-    """Of every part all but the counts."""
-    schema, first = asked.generation.schema, 0
-    names = [f"values.{i}" for i in range(len(schema.attributes) + len(schema.nuisance))]
-    for indptr, *values in zip(*map(parts.read, ("indptr", *names)), strict=True):
-        cells = len(indptr) - 1
-        yield asked.annotated(Conditions(tuple(values), cells), first)
-        first += cells
 
 
 def _identity(asked: AskedGeneration) -> dict[str, Any]:
