@@ -33,7 +33,8 @@ class CountNetworkConfig(HiddenConfig):
     ambiguous, and the latent need hold only what differs within a condition."""
     condition_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the training cells of each batch from which the decoder's condition is hidden: the larger, the more of
-    the condition stays in the latent, and the less the decoder makes every cell typical of what it is told."""
+    the condition stays in the latent, and the less the decoder makes every cell typical of what it is told. Without
+    ``conditional`` it has no meaning."""
     weight_prior: PositiveFloat | None = None
     """Standard deviation that a gene's log expression is expected to have: that of a normal prior on the weights from
     the last hidden layer to the genes, times the root of their number. The smaller, the less a gene that is seldom
