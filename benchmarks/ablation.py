@@ -13,14 +13,13 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import anndata
 import pandas as pd
-from generators import Generated, generated
+from generators import Generated, Recipe, generated
 from quality_table import write_tables
 from runs import RESULTS, run_once
 from splits import DATA_SETS
@@ -37,6 +36,7 @@ STAGE_1: Mapping[str, dict[str, Any]] = {
     "dispersion per condition": {"autoencoder.decoder.dispersion": "condition"},
     "encoder on all genes": {"autoencoder.encoder": {"kind": "mlp", "hidden": [256, 128]}},
     "no prior on weights": {"autoencoder.decoder.weight_prior": None},
+    "weights of stage 1 not averaged": {"training.autoencoder.ema_decay": 0.0},
     "dispersion the same at every depth": {"autoencoder.decoder.dispersion_by_depth": False},
     "decoder not told the condition": {"autoencoder.decoder.conditional": False},
     "decoder told it of every training cell": {"autoencoder.decoder.condition_dropout": 0.0},
@@ -61,27 +61,39 @@ STAGE_1_FILES = ("autoencoder.safetensors", "autoencoder_history.json")
 """What `fit` leaves in its folder of checkpoints when stage 1 is done, and takes over when it finds it."""
 
 
-def run(
-    train: anndata.AnnData, labels: pd.Series, seed: int, *, data: str, overrides: dict[str, Any], of: str
-) -> Generated:
-    """Fit what the variant changes, and generate."""
-    home = MODELS / f"{data}-{seed}"
-    model = LatentDiffusion.from_recipe("default", [labels.name], {"training.seed": seed, **overrides})
-    if of == "sampling":
-        return generated(LatentDiffusion.load(home / "run"), labels, seed, overrides)
-    with tempfile.TemporaryDirectory() as checkpoints:
-        if of == "stage 2":
-            for name in STAGE_1_FILES:
-                shutil.copy(home / name, checkpoints)
-        start = time.perf_counter()
-        model.fit(train, checkpoints=checkpoints, progress=False)
-        seconds = time.perf_counter() - start
-        if of == "default":
-            home.mkdir(parents=True, exist_ok=True)
-            for name in STAGE_1_FILES:
-                shutil.copy(Path(checkpoints) / name, home)
-            model.save(home / "run", overwrite=True)
-    return replace(generated(model, labels, seed), fit_seconds=seconds)
+@dataclass(frozen=True)
+class Variant(Recipe):
+    """The default recipe with one thing changed: what that concerns is fitted, the rest taken over from the default.
+
+    Attributes
+    ----------
+    data
+        Name of the data set.
+    of
+        What is changed: stage 1, stage 2, sampling, or nothing for the default.
+    """
+
+    data: str = ""
+    of: str = "default"
+
+    def __call__(self, train: anndata.AnnData, labels: pd.Series, seed: int) -> Generated:
+        home = MODELS / f"{self.data}-{seed}"
+        if self.of == "sampling":
+            return generated(LatentDiffusion.load(home / "run"), labels, seed, self.overrides)
+        model = LatentDiffusion(self.config(seed))
+        with tempfile.TemporaryDirectory() as checkpoints:
+            if self.of == "stage 2":
+                for name in STAGE_1_FILES:
+                    shutil.copy(home / name, checkpoints)
+            start = time.perf_counter()
+            model.fit(train, checkpoints=checkpoints, progress=False)
+            seconds = time.perf_counter() - start
+            if self.of == "default":
+                home.mkdir(parents=True, exist_ok=True)
+                for name in STAGE_1_FILES:
+                    shutil.copy(Path(checkpoints) / name, home)
+                model.save(home / "run", overwrite=True)
+        return replace(generated(model, labels, seed), fit_seconds=seconds)
 
 
 def main() -> None:
@@ -97,9 +109,9 @@ def main() -> None:
         for data in arguments.sets:
             for of, variants in groups.items():
                 for name, overrides in variants.items():
-                    generator = partial(run, data=data, overrides=overrides, of=of)
+                    variant = Variant("default", overrides, data, of)
                     path = arguments.data / f"{data}.h5ad"
-                    run_once(name, generator, path, seed, RESULTS / "ablation", arguments.threads)
+                    run_once(name, variant, path, seed, RESULTS / "ablation", arguments.threads)
     write_tables("ablation", "Ablation")
 
 

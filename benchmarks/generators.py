@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import sparse
+from splits import LABEL
 
 from latdiff_core import LatentDiffusion
+from latdiff_core.configs import ModelConfig, recipe_config
 
 LATENT = 32
 SCVI_EPOCHS = 400
@@ -47,17 +49,23 @@ class Generated:
 Generator = Callable[[anndata.AnnData, pd.Series, int], Generated]
 
 
-def recipe(name: str) -> Generator:
-    """A recipe of latdiff, conditional on the label, library sizes generated."""
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe of latdiff with some values changed, conditional on the label, library sizes generated."""
 
-    def run(train: anndata.AnnData, labels: pd.Series, seed: int) -> Generated:
-        model = LatentDiffusion.from_recipe(name, [labels.name], {"training.seed": seed})
+    name: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    def config(self, seed: int) -> ModelConfig:
+        """What the run of a seed is made by."""
+        return recipe_config(self.name, [LABEL], {"training.seed": seed, **self.overrides})
+
+    def __call__(self, train: anndata.AnnData, labels: pd.Series, seed: int) -> Generated:
+        model = LatentDiffusion(self.config(seed))
         start = time.perf_counter()
         model.fit(train, progress=False)
         fit_seconds = time.perf_counter() - start
         return replace(generated(model, labels, seed), fit_seconds=fit_seconds)
-
-    return run
 
 
 def generated(
@@ -115,9 +123,9 @@ def _parameters(network: torch.nn.Module) -> int:
 
 
 GENERATORS: Mapping[str, Generator] = {
-    "default": recipe("default"),
+    "default": Recipe("default"),
     "scvi": scvi,
-    "cfgen_like": recipe("cfgen_like"),
-    "scldm_like": recipe("scldm_like"),
-    "scdiffusion_like": recipe("scdiffusion_like"),
+    "cfgen_like": Recipe("cfgen_like"),
+    "scldm_like": Recipe("scldm_like"),
+    "scdiffusion_like": Recipe("scdiffusion_like"),
 }

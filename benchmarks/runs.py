@@ -1,15 +1,19 @@
-"""One run of a benchmark: fit, generate, evaluate, leave a JSON that later calls do not repeat."""
+"""One run of a benchmark: fit, generate, evaluate, leave a JSON that later calls repeat only if the recipe changed."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from generators import Generator
+import yaml
+from generators import Generator, Recipe
 from splits import LABEL, load_split
 
+from latdiff_core.configs import ModelConfig, load_config
 from latdiff_core.data.files import write_text
+from latdiff_core.errors import ConfigError
 from latdiff_core.evaluation import evaluate
 
 RESULTS = Path(__file__).parent / "results"
@@ -18,9 +22,12 @@ SPLITS = 5
 
 
 def run_once(name: str, generator: Generator, data: Path, seed: int, folder: Path, threads: int) -> None:
-    """Write ``folder/DATA-NAME-SEED.json`` with config, times, parameters and every score, unless it is there."""
+    """Write ``folder/DATA-NAME-SEED.json`` with config, times, parameters and every score.
+
+    A run that is there is not repeated, unless it is one of a recipe whose config has changed since.
+    """
     path = folder / f"{data.stem}-{name.replace(' ', '_')}-{seed}.json"
-    if path.exists():
+    if path.exists() and not is_outdated(path, generator, seed):
         return
     print(f"{data.stem} {name} seed {seed}", flush=True)
     torch.set_num_threads(threads)
@@ -35,3 +42,18 @@ def run_once(name: str, generator: Generator, data: Path, seed: int, folder: Pat
         "config": generated.cells.uns.get("latdiff", {}).get("config"), "evaluation": evaluation,
     }  # fmt: skip
     write_text(path, json.dumps(document, indent=1) + "\n")
+
+
+def is_outdated(path: Path, generator: Generator, seed: int) -> bool:
+    """Whether the run of a recipe is of another config than today's, whatever it says in words."""
+    if not isinstance(generator, Recipe):
+        return False
+    try:
+        stored = load_config(yaml.safe_load(json.loads(path.read_text())["config"]))
+    except ConfigError:  # a field has another name by now
+        return True
+    return _numbers(stored) != _numbers(generator.config(seed))
+
+
+def _numbers(config: ModelConfig) -> dict[str, Any]:
+    return config.model_dump(exclude={"description", "notes"})

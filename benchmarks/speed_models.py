@@ -57,7 +57,7 @@ class Stage1:
             start = time.perf_counter()
             run_stage(
                 stage, "stage 1", loader(self.data, Shuffled(len(self.data), section.batch_size, 0)), None,
-                config=self.config.training, epochs=epochs, ema_decay=None,
+                config=self.config.training, epochs=epochs, ema_decay=0.0,
                 folder=Path(folder), progress=False,
             )  # fmt: skip
             return time.perf_counter() - start

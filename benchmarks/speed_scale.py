@@ -146,7 +146,7 @@ def _epoch(path: str, on_disk: bool) -> float:
         model = build_autoencoder(config, schema, gene_statistics(counts, train))
         batches = training_batches(CellData(counts, annotations, schema), train, section.batch_size, 0)
         stage = AutoencoderStage(model, section, epochs=1, cells=len(train))
-        options = {"config": config.training, "epochs": 1, "ema_decay": None, "progress": False}
+        options = {"config": config.training, "epochs": 1, "ema_decay": 0.0, "progress": False}
         start = time.perf_counter()
         run_stage(stage, "stage 1", batches, None, folder=Path(folder), **options)
         return len(train) / (time.perf_counter() - start)

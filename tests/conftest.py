@@ -30,8 +30,9 @@ TINY = {
 CONDITIONS = ["cell_type", {"kind": "continuous", "key": "dose"}]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def _one_thread():
+    """Before any model of the session is fitted: sums over two threads round otherwise."""
     torch.set_num_threads(1)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
+
+from latdiff_core.configs import dump_config
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -34,3 +37,19 @@ def test_every_measured_speed_is_in_the_table():
     for row in rows:
         assert f"| {row['work']} |" in page
         assert f"| {row['latdiff']} |" in page
+
+
+def test_a_run_is_repeated_once_its_recipe_says_another_number(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    runs, recipe = importlib.import_module("runs"), importlib.import_module("generators").Recipe("default")
+    path, config = tmp_path / "run.json", dump_config(recipe.config(0))
+
+    def outdated(stored: str) -> bool:
+        path.write_text(json.dumps({"config": stored}))
+        return runs.is_outdated(path, recipe, seed=0)
+
+    assert not outdated(config)
+    assert not outdated(config.replace("description: ", "description: once "))
+    assert outdated(config.replace("latent_dim: 32", "latent_dim: 31"))
+    assert outdated(config.replace("latent_dim: 32", "latent_dimensions: 32"))
+    assert outdated(dump_config(recipe.config(1)))

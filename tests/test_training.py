@@ -182,31 +182,36 @@ def test_training_on_all_cells_keeps_the_last_weights(make_model, tiny_data, tmp
         assert "val_loss" not in model.fitted.history[stage][-1]
 
 
-def test_sampling_uses_the_moving_average_of_the_weights(make_model, tiny_data, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "stage", "section"),
+    [("autoencoder", AutoencoderStage, {"epochs": 1}), ("diffusion", DiffusionStage, {"steps": 6, "checks": 1})],
+)
+def test_what_is_kept_is_the_moving_average_of_the_weights(make_model, tiny_data, monkeypatch, name, stage, section):
     """Mistake B22: sampling with the last weights; or with an average that is still that of the untrained ones."""
-    steps, decay, starts = 6, 0.3, []
-    step = DiffusionStage.training_step
+    decay, starts = 0.3, []
+    step = stage.training_step
 
     def recorded_step(self, batch, index):
         starts.append([p.detach().clone() for p in self.model.parameters()])
         return step(self, batch, index)
 
-    monkeypatch.setattr(DiffusionStage, "training_step", recorded_step)
-    section = {"steps": steps, "checks": 1, "batch_size": 32, "learning_rate": 0.01}
-    plain = make_model({"training.diffusion": {**section, "ema_decay": 0.0}}).fit(tiny_data, progress=False)
-    path = [
-        *starts[1:],
-        list(plain.fitted.diffusion.parameters()),
-    ]  # after each step; without averaging the last counts
-    assert len(path) == steps
-    averaged = make_model({"training.diffusion": {**section, "ema_decay": decay}}).fit(tiny_data, progress=False)
+    monkeypatch.setattr(stage, "training_step", recorded_step)
+
+    def trained(ema_decay: float) -> list[Tensor]:
+        short = {**section, "batch_size": 32, "learning_rate": 0.01, "ema_decay": ema_decay}
+        model = make_model({f"training.{name}": short}).fit(tiny_data, progress=False)
+        return list(getattr(model.fitted, name).parameters())
+
+    last = trained(0.0)
+    path = [*starts[1:], last]  # after each step
+    assert len(path) > 3
     expected = path[0]
     for n, parameters in enumerate(path[1:], start=1):
         kept = min(decay, (1 + n) / (10 + n))
         expected = [kept * e + (1 - kept) * p for e, p in zip(expected, parameters, strict=True)]
-    for ours, theirs in zip(averaged.fitted.diffusion.parameters(), expected, strict=True):
+    for ours, theirs in zip(trained(decay), expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4)
-    assert not torch.equal(expected[-1], path[-1][-1])
+    assert not torch.equal(expected[0], last[0])
 
 
 def test_cached_posteriors_are_sampled_with_their_whole_variance():

@@ -120,7 +120,7 @@ class DiffusionConfig(Config):
 
 
 class AutoencoderTraining(Config):
-    """How stage 1 is trained: AdamW, cosine decay, clipped gradients, best epoch by held-out loss."""
+    """How stage 1 is trained: AdamW, cosine decay, clipped gradients, averaged weights, best epoch by held-out loss."""
 
     epochs: PositiveInt = 100
     """Passes over the training cells."""
@@ -134,6 +134,8 @@ class AutoencoderTraining(Config):
     """Decoupled weight decay."""
     gradient_clip: PositiveFloat = 1.0
     """Largest gradient norm of the loss in nats per gene."""
+    ema_decay: Fraction = 0.0
+    """Decay of the exponential moving average of the weights, which is what is kept; 0 keeps the weights themselves."""
     kl_weight: NonNegativeFloat = 1.0
     """Final weight of the KL term (beta)."""
     kl_warmup: Fraction = 0.3

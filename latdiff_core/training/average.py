@@ -1,6 +1,8 @@
-"""The exponential moving average of the weights, which is what sampling uses."""
+"""The exponential moving average of the weights, which is what is kept of a training."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -15,7 +17,9 @@ class ExponentialAverage:
     def __init__(self, decay: float) -> None:
         self.decay = decay
 
-    def __call__(self, average: Tensor, weights: Tensor, updates: Tensor | int) -> Tensor:
-        """The new average of one parameter, in its shape."""
+    def __call__(self, averages: Sequence[Tensor], weights: Sequence[Tensor], updates: Tensor | int) -> None:
+        """Update the averages of all parameters, each in its shape, in place."""
         n = int(updates)
-        return average.lerp(weights, 1 - min(self.decay, (1 + n) / (10 + n)))
+        share = 1 - min(self.decay, (1 + n) / (10 + n))
+        for average, new in zip(averages, weights, strict=True):
+            average.lerp_(new, share)

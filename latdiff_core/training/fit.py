@@ -180,7 +180,7 @@ def _fit_autoencoder(
         loader(cells.subset(held_out), InOrder(len(held_out), ENCODING_BATCH)) if len(held_out) else None,
         config=config.training,
         epochs=epochs,
-        ema_decay=None,
+        ema_decay=section.ema_decay,
         folder=folder / "autoencoder",
         progress=progress,
     )

@@ -30,14 +30,14 @@ def run_stage(
     *,
     config: TrainingConfig,
     epochs: int,
-    ema_decay: float | None,
+    ema_decay: float,
     folder: Path,
     progress: bool,
 ) -> list[dict[str, float]]:
     """Train until ``epochs``, from the last checkpoint in ``folder`` if there is one; return the metrics of each epoch.
 
     Afterwards the model holds the weights of the epoch with the lowest held-out loss (averaged weights where
-    ``ema_decay`` is given), or the last ones without validation.
+    ``ema_decay`` is not 0), or the last ones without validation.
 
     Raises
     ------
@@ -47,8 +47,8 @@ def run_stage(
     last, best = folder / "last.ckpt", folder / "best.ckpt"
     history = History()
     callbacks: list[Callback] = [SeedEpochs(config.seed), history]
-    if ema_decay is not None:
-        callbacks.append(WeightAveraging(avg_fn=ExponentialAverage(ema_decay)))
+    if ema_decay:
+        callbacks.append(WeightAveraging(multi_avg_fn=ExponentialAverage(ema_decay)))
     if progress and is_first():
         callbacks.append(StageProgress(title))
     if validation is not None:
