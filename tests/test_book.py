@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -30,18 +31,16 @@ NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
 COMMANDS = get_command(app).commands
 
 
-def _module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, BOOK / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module")
+def reference() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BOOK)
+        yield import_module("make_reference")
 
 
 @pytest.fixture(scope="module")
-def reference() -> ModuleType:
-    return _module("make_reference")
+def configs(reference: ModuleType) -> ModuleType:
+    return import_module("config_reference")
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +53,13 @@ def test_every_page_is_in_the_table_of_contents(pages):
     assert toc == {path.stem for path in BOOK.glob("*.md")} | {f"reference/{name}" for name in pages}
 
 
-def test_every_field_of_every_config_is_in_the_reference_with_a_description(reference, pages):
+def test_every_field_of_every_config_is_in_the_reference_with_a_description(configs, pages):
     kinds = [installed().get(base.interface, kind) for base in INTERFACES for kind in installed().kinds(base.interface)]
-    sections = [config for _, config in reference.sections(reference.ModelConfig)]
+    sections = [config for _, config in configs.sections(configs.ModelConfig)]
     for config in (*kinds, *sections):
         assert inspect.getdoc(config)
-        table = "\n".join(reference.config_table(config))
-        _, told = pages["configs"].split(f"({reference.label(config)})=\n")
+        table = "\n".join(configs.config_table(config))
+        _, told = pages["configs"].split(f"({configs.label(config)})=\n")
         assert table in told.split("\n(")[0]
         for name, info in config.model_fields.items():
             assert name == "kind" or (info.description and f"| `{name}` |" in table), f"{config.__name__}.{name}"
