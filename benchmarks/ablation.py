@@ -21,7 +21,7 @@ import anndata
 import pandas as pd
 from generators import Generated, Recipe, generated
 from quality_table import write_tables
-from runs import RESULTS, run_once
+from runs import MODELS, RESULTS, run_once
 from splits import DATA_SETS
 
 from latdiff_core import LatentDiffusion
@@ -56,7 +56,6 @@ SAMPLING: Mapping[str, dict[str, Any]] = {
     "guidance 1.5": {"diffusion.guidance.scale": 1.5},
     "guidance 3": {"diffusion.guidance.scale": 3.0},
 }
-MODELS = RESULTS / "models"
 STAGE_1_FILES = ("autoencoder.safetensors", "autoencoder_history.json")
 """What `fit` leaves in its folder of checkpoints when stage 1 is done, and takes over when it finds it."""
 

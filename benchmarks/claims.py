@@ -15,7 +15,8 @@ from pathlib import Path
 import anndata
 import numpy as np
 import torch
-from runs import BOOK, RESULTS, SPLITS
+from generators import Recipe
+from runs import BOOK, MODELS, RESULTS, SPLITS
 from scipy import sparse
 from splits import LABEL, load_split
 from timing import seconds
@@ -51,9 +52,7 @@ def prior_cells(model: LatentDiffusion, like: anndata.AnnData) -> anndata.AnnDat
 def sharpness(data: Path, folder: Path) -> dict[str, dict[str, float]]:
     """Every score of both kinds of cells and of real ones."""
     train, test = load_split(data)
-    if not folder.exists():
-        LatentDiffusion.from_recipe("default", [LABEL], {"training.seed": SEED}).fit(train, progress=False).save(folder)
-    model = LatentDiffusion.load(folder)
+    model = Recipe("default").fitted(train, folder, SEED)
     diffused = model.generate(conditions=test.obs[[LABEL]], seed=SEED)
     rows: dict[str, dict[str, float]] = {}
     for name, cells in {"diffusion": diffused, "prior of the VAE": prior_cells(model, diffused)}.items():
@@ -97,7 +96,7 @@ def main() -> None:
     torch.set_num_threads(1)
     path = arguments.data / f"{DATA}.h5ad"
     genes = anndata.read_h5ad(path, backed="r").n_vars
-    costs, sharp = speed(genes, 33), sharpness(path, RESULTS / "models" / f"{DATA}-{SEED}" / "run")
+    costs, sharp = speed(genes, 33), sharpness(path, MODELS / f"{DATA}-{SEED}" / "run")
     write_text(RESULTS / "claims.json", json.dumps({"sharpness": sharp, "speed": costs}, indent=1) + "\n")
     write_text(BOOK / "claims.md", page(costs, sharp))
     print(page(costs, sharp))

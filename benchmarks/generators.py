@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import anndata
@@ -59,6 +60,17 @@ class Recipe:
     def config(self, seed: int) -> ModelConfig:
         """What the run of a seed is made by."""
         return recipe_config(self.name, [LABEL], {"training.seed": seed, **self.overrides})
+
+    def is_of(self, config: ModelConfig, seed: int) -> bool:
+        """Whether a config is that of the seed, whatever it says in words."""
+        ours, given = (c.model_dump(exclude={"description", "notes"}) for c in (self.config(seed), config))
+        return ours == given
+
+    def fitted(self, train: anndata.AnnData, folder: Path, seed: int = 0) -> LatentDiffusion:
+        """The fitted model, from ``folder`` if it is there and of today's recipe, else kept there."""
+        if not (folder.exists() and self.is_of(LatentDiffusion.load(folder).config, seed)):
+            LatentDiffusion(self.config(seed)).fit(train, progress=False).save(folder, overwrite=True)
+        return LatentDiffusion.load(folder)
 
     def __call__(self, train: anndata.AnnData, labels: pd.Series, seed: int) -> Generated:
         model = LatentDiffusion(self.config(seed))

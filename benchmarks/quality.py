@@ -2,8 +2,8 @@
 
 Every generator on every data set with every seed: fit on 70 % of the cells, one cell generated per held-out label, both
 evaluated by `latdiff_core.evaluation`. Each run leaves a JSON in `benchmarks/results/quality`; what is there already is
-not repeated, so the command can be stopped at any time and called again, and several processes with different
-`--generators` or `--sets` may share the folder. All results become
+not repeated unless its recipe has changed, so the command can be stopped at any time and called again, and several
+processes with different `--generators` or `--sets` may share the folder. All results become
 `benchmarks/results/quality.csv` and, as a table, `book/quality.md`.
 """
 

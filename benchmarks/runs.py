@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
 from generators import Generator, Recipe
 from splits import LABEL, load_split
 
-from latdiff_core.configs import ModelConfig, load_config
+from latdiff_core.configs import load_config
 from latdiff_core.data.files import write_text
 from latdiff_core.errors import ConfigError
 from latdiff_core.evaluation import evaluate
 
 RESULTS = Path(__file__).parent / "results"
+MODELS = RESULTS / "models"
 BOOK = Path(__file__).parent.parent / "book"
 SPLITS = 5
 
@@ -52,8 +52,4 @@ def is_outdated(path: Path, generator: Generator, seed: int) -> bool:
         stored = load_config(yaml.safe_load(json.loads(path.read_text())["config"]))
     except ConfigError:  # a field has another name by now
         return True
-    return _numbers(stored) != _numbers(generator.config(seed))
-
-
-def _numbers(config: ModelConfig) -> dict[str, Any]:
-    return config.model_dump(exclude={"description", "notes"})
+    return not generator.is_of(stored, seed)

@@ -10,14 +10,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import anndata
 import numpy as np
 import pandas as pd
 import torch
-from runs import BOOK, RESULTS, SPLITS
+from generators import Recipe
+from runs import BOOK, MODELS, RESULTS, SPLITS
 from splits import DATA_SETS, LABEL, load_split
 
-from latdiff_core import LatentDiffusion
 from latdiff_core.data.files import write_text
 from latdiff_core.evaluation import ExpressionSpace, mmd2, wasserstein2
 from latdiff_core.evaluation.metrics.two_sample import two_sample_auc
@@ -30,21 +29,13 @@ STEPS = {
     "ddim": (5, 10, 25, 50),
     "ddpm": (25, 100, 250),
 }
-MODELS = RESULTS / "models"
-
-
-def fitted(train: anndata.AnnData, data: str) -> LatentDiffusion:
-    """The default recipe on these cells, from an earlier call if there was one."""
-    folder = MODELS / f"{data}-samplers"
-    if not folder.exists():
-        LatentDiffusion.from_recipe("default", [LABEL]).fit(train, progress=False).save(folder)
-    return LatentDiffusion.load(folder)
 
 
 def rows(data: Path) -> list[dict[str, object]]:
     """One row for every sampler and number of steps."""
     train, test = load_split(data)
-    model, space = fitted(train, data.stem), ExpressionSpace.fit(train.X.tocsr())
+    model = Recipe("default").fitted(train, MODELS / f"{data.stem}-0" / "run")
+    space = ExpressionSpace.fit(train.X.tocsr())
     real = space.project(test.X.tocsr())
     half = len(real) // 2
     splits = [np.random.default_rng(seed).permutation(len(real)) for seed in range(SPLITS)]

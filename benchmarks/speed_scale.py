@@ -16,7 +16,8 @@ import h5py
 import numpy as np
 import pandas as pd
 import torch
-from runs import RESULTS
+from generators import Recipe
+from runs import MODELS
 
 from latdiff_core import LatentDiffusion
 from latdiff_core.assembly import build_autoencoder
@@ -43,13 +44,12 @@ DISK_CELLS, DISK_GENES, DISK_SHARE, CHUNK = 500_000, 2000, 0.05, 10_000
 
 def run_folder(data: Path, genes: int | None) -> Path:
     """A model of pbmc3k, of all genes or of the most abundant ones, fitted briefly and kept."""
-    folder = RESULTS / "models" / f"speed-{genes}"
-    if not folder.exists():
-        cells = anndata.read_h5ad(data / "pbmc3k.h5ad")
-        if genes is not None:
-            totals = np.asarray(cells.X.sum(0)).ravel()
-            cells = cells[:, np.sort(np.argsort(-totals)[:genes])].copy()
-        LatentDiffusion.from_recipe("default", ["cell_type"], SHORT).fit(cells, progress=False).save(folder)
+    folder = MODELS / f"speed-{genes}"
+    cells = anndata.read_h5ad(data / "pbmc3k.h5ad")
+    if genes is not None:
+        totals = np.asarray(cells.X.sum(0)).ravel()
+        cells = cells[:, np.sort(np.argsort(-totals)[:genes])].copy()
+    Recipe("default", SHORT).fitted(cells, folder)
     return folder
 
 
