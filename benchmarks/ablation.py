@@ -76,7 +76,10 @@ class Variant(Recipe):
     of: str = "default"
 
     def __call__(self, train: anndata.AnnData, labels: pd.Series, seed: int) -> Generated:
-        home = MODELS / f"{self.data}-{seed}"
+        home, default = MODELS / f"{self.data}-{seed}", Variant("default", data=self.data)
+        kept = default.is_kept(home / "run", seed) and all((home / name).exists() for name in STAGE_1_FILES)
+        if self.of != "default" and not kept:
+            default(train, labels, seed)
         if self.of == "sampling":
             return generated(LatentDiffusion.load(home / "run"), labels, seed, self.overrides)
         model = LatentDiffusion(self.config(seed))

@@ -66,9 +66,13 @@ class Recipe:
         ours, given = (c.model_dump(exclude={"description", "notes"}) for c in (self.config(seed), config))
         return ours == given
 
+    def is_kept(self, folder: Path, seed: int) -> bool:
+        """Whether the fitted model of the seed is in ``folder``."""
+        return folder.exists() and self.is_of(LatentDiffusion.load(folder).config, seed)
+
     def fitted(self, train: anndata.AnnData, folder: Path, seed: int = 0) -> LatentDiffusion:
-        """The fitted model, from ``folder`` if it is there and of today's recipe, else kept there."""
-        if not (folder.exists() and self.is_of(LatentDiffusion.load(folder).config, seed)):
+        """The fitted model, from ``folder`` if it is kept there, else kept there from now on."""
+        if not self.is_kept(folder, seed):
             LatentDiffusion(self.config(seed)).fit(train, progress=False).save(folder, overwrite=True)
         return LatentDiffusion.load(folder)
 

@@ -95,7 +95,7 @@ def _cell(values: pd.Series, target: tuple[float, float] | None, ranged: bool) -
     digits = 4 if values.name == "MMD² - floor" else 3
     mean = values.mean()
     text = f"{mean:.{digits}f}"
-    if target is not None and target[0] <= round(mean, digits) <= target[1]:
+    if target is not None and target[0] <= mean <= target[1]:
         text = f"**{text}**"
     return f"{text} ({values.min():.{digits}f} to {values.max():.{digits}f})" if ranged and len(values) > 1 else text
 

@@ -241,6 +241,16 @@ def test_large_sets_are_subsampled_and_it_is_said(halves, quick, monkeypatch):
     ]
 
 
+def test_copies_are_looked_for_among_all_training_cells(halves, quick, monkeypatch):
+    monkeypatch.setattr("latdiff_core.evaluation.prepare.MOST_TRAINING_CELLS", 60)
+    monkeypatch.setattr("latdiff_core.evaluation.prepare.READ_AT_ONCE", 70)
+    train, held_out, _ = halves
+    copying = [metric for metric in METRICS if "near_copies" in metric.scores]
+    found = evaluate(anndata.concat([held_out, train[-7:]]), train[::2].copy(), train, splits=2, metrics=copying)
+    assert found.table.loc["nearest_training", "generated"] == pytest.approx(0, abs=1e-3)
+    assert found.settings["notes"][-1].startswith("7 of the 207 held-out cells are among the training cells")
+
+
 def test_other_genes_few_cells_and_unknown_columns_are_refused(halves):
     train, held_out, further = halves
     with pytest.raises(DataError, match="1 are missing"):

@@ -59,6 +59,8 @@ class Reference:
     ----------
     cells
         The training cells, or a random part of them.
+    points
+        Principal components of all training cells, (cells, components).
     space
         Principal components fitted on them.
     genes
@@ -71,6 +73,7 @@ class Reference:
     """
 
     cells: CellSet
+    points: np.ndarray
     space: ExpressionSpace
     genes: tuple[str, ...]
     contrasts: Mapping[str, str]
@@ -95,10 +98,10 @@ class Reference:
 
     @cached_property
     def neighbours(self) -> Any:
-        """Index of the training cells' principal components."""
+        """Index of all training cells' principal components."""
         from sklearn.neighbors import NearestNeighbors
 
-        return NearestNeighbors(n_neighbors=1).fit(self.cells.points)
+        return NearestNeighbors(n_neighbors=1).fit(self.points)
 
 
 def label_classifier(cells: CellSet) -> Any:

@@ -59,7 +59,7 @@ def evaluate(
     synthetic
         Generated cells, at least 20; above 4,000 a random 4,000 are taken.
     reference
-        The training cells; above 20,000 a random 20,000 are taken.
+        The training cells; above 20,000 metrics learn from a random 20,000, and look for copies among all.
     conditions
         Columns of ``obs`` that cells were generated for; those that the generated cells name when None.
     control

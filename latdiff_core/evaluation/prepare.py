@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MOST_CELLS = 2000
 """Per side of a comparison: exact transport grows with the cube of the number of cells."""
 MOST_TRAINING_CELLS = 20_000
+"""That metrics learn from; copies are looked for among all."""
+READ_AT_ONCE = 4096
 FEWEST_CELLS = 10
 
 
@@ -106,13 +108,14 @@ def prepare(
         made = _generated(sets["generated"], genes, labels["generated"], space)
     if made.counts is None:
         notes.append("The generated cells hold log-normalised values, not counts: they have no library sizes.")
-    notes += [*check_labels(labels), *_seen_in_training(held_out, counts)]
+    points, leaked = _all_training_cells(reference, layer, space, held_out)
+    notes += [*check_labels(labels), *leaked]
     training = _from_counts(counts, labels["training"], space)
     contrasts = control_contrasts(tables["training"], control)
     return Prepared(
         real=_from_counts(held_out, labels["held-out"], space),
         synthetic=made,
-        reference=Reference(training, space, genes, contrasts, seed),
+        reference=Reference(training, points, space, genes, contrasts, seed),
         conditions=tuple(keys),
         n=n,
         notes=tuple(notes),
@@ -137,16 +140,25 @@ def _generated(cells: AnnData, genes: Sequence[str], labels: np.ndarray, space: 
             raise DataError(f"they hold {other}, which are no cells and are not compared: generate without mean")
 
 
-def _seen_in_training(held_out: sparse.csr_matrix, training: sparse.csr_matrix) -> list[str]:
-    """A note when held-out cells are, count for count, training cells."""
-    seen = {_content(training, i) for i in range(training.shape[0])}
-    shared = sum(_content(held_out, i) in seen for i in range(held_out.shape[0]))
-    if not shared:
-        return []
-    return [
-        f"{shared:,} of the {held_out.shape[0]:,} held-out cells are among the training cells, count for count: they "
-        "are not held out, the floor is too low, and copying cannot be seen."
-    ]
+def _all_training_cells(
+    training: AnnData, layer: str | None, space: ExpressionSpace, held_out: sparse.csr_matrix
+) -> tuple[np.ndarray, list[str]]:
+    """Principal components of every training cell, and a note when held-out cells are among them, count for count."""
+    contents = [_content(held_out, i) for i in range(held_out.shape[0])]
+    looked_for, points = frozenset(contents), []
+    seen: set[tuple[bytes, bytes]] = set()
+    for start in range(0, training.n_obs, READ_AT_ONCE):
+        with _whose("training"):
+            counts = raw_counts(training[start : start + READ_AT_ONCE], layer)
+        points.append(space.project(counts))
+        seen |= looked_for.intersection(_content(counts, i) for i in range(counts.shape[0]))
+    notes = []
+    if shared := sum(content in seen for content in contents):
+        notes = [
+            f"{shared:,} of the {len(contents):,} held-out cells are among the training cells, count for count: they "
+            "are not held out, the floor is too low, and copying cannot be seen."
+        ]
+    return np.concatenate(points), notes
 
 
 def _content(counts: sparse.csr_matrix, row: int) -> tuple[bytes, bytes]:
