@@ -28,6 +28,7 @@ NB = {
     "autoencoder.encoder": {"kind": "mlp", "hidden": [HIDDEN, HIDDEN]},
     "autoencoder.decoder": {"kind": "negative_binomial", "hidden": [HIDDEN, HIDDEN]},
     "training.autoencoder": {"batch_size": BATCH, "learning_rate": LEARNING_RATE},
+    "training.accelerator": "cpu",
 }
 """Two hidden layers on both sides, as scvi-tools' model below has them."""
 

@@ -36,6 +36,7 @@ Row = dict[str, Any]
 SHORT = {
     "training.autoencoder": {"epochs": 3, "min_steps": 100, "learning_rate": 2e-3},
     "training.diffusion": {"steps": 200, "checks": 1},
+    "training.accelerator": "cpu",
 }
 """Speed does not depend on how well a model is trained."""
 STREAMED = (10_000, 100_000, 1_000_000)
@@ -135,7 +136,7 @@ def _generate_to(folder: str, n: int) -> float:
 
 def _epoch(path: str, on_disk: bool) -> float:
     """Cells per second of one epoch of stage 1, after everything that precedes it in a fit."""
-    config = recipe_config("default", ["cell_type"])
+    config = recipe_config("default", ["cell_type"], {"training.accelerator": "cpu"})
     section = config.training.autoencoder
     with open_counts(path, None, [], on_disk) as (cells, counts), tempfile.TemporaryDirectory() as folder, tuned_cpu():
         table = annotation_table(cells, ["cell_type"])

@@ -61,7 +61,8 @@ class CountBatch:
     def rows(self) -> Tensor:
         """Cell index of each stored entry, (nonzeros,)."""
         cells = torch.arange(len(self), device=self.indptr.device)
-        return cells.repeat_interleave(self.indptr.diff())
+        # The size is given because finding it out would wait for a GPU.
+        return cells.repeat_interleave(self.indptr.diff(), output_size=len(self.indices))
 
     @cached_property
     def positions(self) -> Tensor:

@@ -39,7 +39,7 @@ from latdiff_core.data import (
 from latdiff_core.errors import ConfigError, DataError, LatdiffError, TrainingInterrupted
 from latdiff_core.generation_to_file import generate_to_file
 from latdiff_core.progress import progress_bar
-from latdiff_core.ranks import is_first
+from latdiff_core.ranks import check_world, is_first
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,7 +148,9 @@ class LatentDiffusion:
         from latdiff_core.training import CellData, fit_model, open_checkpoints
 
         check_assembly(self.config)
-        if checkpoints is None and self.config.training.devices * self.config.training.nodes > 1:
+        processes = self.config.training.devices * self.config.training.nodes
+        check_world(processes)
+        if checkpoints is None and processes > 1:
             raise ConfigError("several processes train together: give a folder that all of them reach as checkpoints")
         keys = [c.key for c in (*self.config.data.conditions, *self.config.data.nuisance)]
         with (

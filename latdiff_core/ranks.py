@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from latdiff_core.errors import ConfigError
+
 LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
 """What torchrun and srun tell each process; SLURM_NTASKS is also set in a batch script, which runs alone."""
 
@@ -20,6 +22,22 @@ def is_first() -> bool:
     """Whether this process writes what all of them share; Lightning's own launcher numbers its children locally."""
     number, world = rank_and_world()
     return number == 0 and (world > 1 or int(os.environ.get("LOCAL_RANK") or 0) == 0)
+
+
+def check_world(asked: int) -> None:
+    """Refuse to train where torchrun or srun started another number of processes than the config asks for.
+
+    Raises
+    ------
+    ConfigError
+        If it is another: each process would train a model of its own, into the same folder.
+    """
+    _, started = rank_and_world()
+    if started not in (1, asked):
+        raise ConfigError(
+            f"{started} processes were started together, but training -> devices x nodes is {asked}; give --devices "
+            "(of each machine) and --nodes so that their product is the number of processes"
+        )
 
 
 def place_in_training() -> tuple[int, int]:

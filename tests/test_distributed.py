@@ -55,6 +55,14 @@ def test_several_processes_need_a_folder_that_all_of_them_reach(make_model, tiny
         make_model({"training.devices": 2}).fit(tiny_data, progress=False)
 
 
+def test_processes_that_would_train_on_their_own_are_refused(make_model, tiny_data, monkeypatch, tmp_path):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="2 processes were started together, but training -> devices x nodes is 1"):
+        make_model().fit(tiny_data, checkpoints=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 def test_shares_are_disjoint_and_complete(monkeypatch):
     """A batch with fewer cells than processes goes to all of them: none may be left without."""
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)

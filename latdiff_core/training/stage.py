@@ -60,8 +60,10 @@ def run_stage(
         warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
         if config.accelerator == "gpu" and not torch.cuda.is_available():
             raise ConfigError("training -> accelerator: there is no GPU here that torch can use; give auto or cpu")
+        # Lightning's own choice could be Apple's GPU, which has none of the float64 that schedules need.
+        cuda = config.accelerator != "cpu" and torch.cuda.is_available()
         trainer = pl.Trainer(
-            accelerator=config.accelerator,
+            accelerator="cuda" if cuda else "cpu",
             devices=config.devices,
             num_nodes=config.nodes,
             strategy=config.strategy,

@@ -57,7 +57,8 @@ class Dispersion(nn.Module):
         """log theta in float32 or better, (genes,), or (batch, genes) when it is not per gene alone."""
         log_theta = self.by_gene()
         if self.by_condition is not None:
-            log_theta = log_theta + covariates.condition.to(log_theta.dtype) @ self.by_condition()  # (batch, genes)
+            with torch.autocast(log_theta.device.type, enabled=False):  # which would round log theta
+                log_theta = log_theta + covariates.condition.to(log_theta.dtype) @ self.by_condition()  # (batch, genes)
         if self.by_depth is not None:
             depth = library.to(log_theta.dtype).log() - self.mean_log_library.to(log_theta.dtype)
             log_theta = log_theta + depth.unsqueeze(-1) * self.by_depth()  # (batch, genes)

@@ -96,17 +96,21 @@ class _LogMix(Function):
 class _NBLogExcess(Function):
     """log NB(x) - log NB(0) and its derivatives.
 
-    At x = 1, most of the stored counts, no gamma function is left: log mu - softplus(log mu - log theta).
+    At x = 1, most of the stored counts, no gamma function is left: log mu - softplus(log mu - log theta). A CPU is
+    spared those; on a GPU they are cheaper than to wait for how many there are.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, log_mu: Tensor, log_theta: Tensor) -> Tensor:
         odds = log_mu - log_theta
-        value = log_mu - softplus(odds)
-        share = odds.sigmoid_()  # mu / (mu + theta)
-        by_log_mu, by_log_theta = x - x * share, share
-        others = (x != 1).nonzero().squeeze(-1)
-        value[others], by_log_theta[others] = _nb_log_excess(x[others], log_mu[others], log_theta[others])
+        share = odds.sigmoid()  # mu / (mu + theta)
+        by_log_mu = x - x * share
+        if x.device.type == "cpu":
+            value, by_log_theta = log_mu - softplus(odds), share
+            others = (x != 1).nonzero().squeeze(-1)
+            value[others], by_log_theta[others] = _nb_log_excess(x[others], log_mu[others], log_theta[others])
+        else:
+            value, by_log_theta = _nb_log_excess(x, log_mu, log_theta)
         ctx.save_for_backward(by_log_mu, by_log_theta)
         return value
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from latdiff_core.interfaces import Covariates, Decoder, DecoderConfig, GeneStatistics, Sizes
 from latdiff_counts.count_network import CountNetwork, DispersedConfig
@@ -82,7 +83,8 @@ class ZeroInflatedNegativeBinomialDecoder(Decoder):
     def forward(self, z: Tensor, library: Tensor, covariates: Covariates) -> ZeroInflatedNegativeBinomial:
         log_mu, hidden = self.network(z, library, covariates)
         log_theta = self.dispersion(hidden, library, covariates)
-        return ZeroInflatedNegativeBinomial(log_mu, log_theta, self.zi_logits(hidden).to(log_mu.dtype))
+        zi_logits = linear(hidden, self.zi_logits.weight).to(log_mu.dtype) + self.zi_logits.bias
+        return ZeroInflatedNegativeBinomial(log_mu, log_theta, zi_logits)
 
     def log_prior(self) -> Tensor:
         return self.network.log_prior()

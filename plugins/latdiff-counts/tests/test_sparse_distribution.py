@@ -45,6 +45,41 @@ def test_values_and_gradients_are_finite_at_every_extreme(kind, dtype):
         assert parameter.grad.isfinite().all()
 
 
+def _moderate(kind: type[SparseCountDistribution], dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:
+    """Random parameters (cells, genes), small and large inverse dispersions among them, and counts drawn from them."""
+    generator = torch.Generator().manual_seed(0)
+    log_mu, *others = (torch.randn(4, 30, generator=generator, dtype=dtype) * scale for scale in (1.5, 3.0, 3.0, 2.0))
+    parameters = [log_mu, *others[: len(_extremes(kind)[0]) - 1]]
+    return [p.requires_grad_() for p in parameters], torch.poisson(log_mu.detach().exp(), generator=generator)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_sparse_form_has_the_gradient_of_the_dense_one(kind, dtype):
+    parameters, x = _moderate(kind, dtype)
+    sparse = torch.autograd.grad(kind(*parameters).log_likelihood(CountBatch.from_dense(x)).sum(), parameters)
+    dense = torch.autograd.grad(kind(*parameters).log_prob(x).sum(), parameters)
+    for ours, theirs in zip(sparse, dense, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_the_gradient_is_that_of_finite_differences(kind):
+    parameters, x = _moderate(kind, torch.float64)
+    assert torch.autograd.gradcheck(lambda *p: kind(*p).log_prob(x), parameters)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_no_number_is_asked_of_the_device(kind):
+    """A GPU would be waited for. Tensors without numbers, on the device "meta", refuse to be asked."""
+    parameters, x = _moderate(kind, torch.float32)
+    on_meta = [p.detach().to("meta").requires_grad_() for p in parameters]
+    counts = CountBatch.from_dense(x).to("meta")
+    kind(*on_meta).log_likelihood(counts).sum().backward()
+    assert [p.grad.shape for p in on_meta] == [p.shape for p in parameters]
+    assert counts.times(counts.log1p_values(), torch.ones(30, 2, device="meta")).shape == (4, 2)
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_float32_agrees_with_float64_at_every_extreme(kind):
     """To 3e-6 of the largest of 1, |log-probability|, count and mean."""
