@@ -1,0 +1,76 @@
+"""Where the time of a training step and of generation goes: `python benchmarks/profiles.py --data FOLDER`.
+
+Printed are torch's profiler's self times, by operator and shapes, of ten steps of stage 1 (the NB of `speed.py`, and
+the default recipe) and of 1,024 generated cells, all of pbmc3k; and the floor of each, the matrix products at the
+speed that was measured for one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata
+import torch
+from speed_models import BATCH, NB, Stage1
+from speed_scale import run_folder
+from speed_works import gemm_floor
+from timing import seconds
+from torch.optim import AdamW
+from torch.profiler import profile
+
+from latdiff_core import LatentDiffusion
+from latdiff_core.cpu import tuned_cpu
+
+STEPS, CELLS, ROWS = 10, 1024, 25
+
+
+def training_step(cells: anndata.AnnData, overrides: dict[str, Any]) -> Callable[[], None]:
+    """One step of stage 1 on the first batch, as the trainer makes it."""
+    stage = Stage1(cells, overrides)
+    model, section = stage.build(), stage.config.training.autoencoder
+    optimizer = AdamW(model.parameters(), section.learning_rate, fused=True)
+    batch = stage.data[list(range(BATCH))]
+
+    def step() -> None:
+        optimizer.zero_grad()
+        elbo = model.elbo(batch.counts, batch.covariates, section.kl_weight)
+        ((elbo.loss - model.decoder.log_prior() / len(stage.data)) / batch.counts.genes).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), section.gradient_clip)
+        optimizer.step()
+
+    return step
+
+
+def show(title: str, work: Callable[[], Any], repeats: int) -> None:
+    """Print the median time of a call, and the profile of several."""
+    median = seconds(work, repeats)
+    with profile(record_shapes=True) as found:
+        for _ in range(repeats):
+            work()
+    table = found.key_averages(group_by_input_shape=True).table(
+        sort_by="self_cpu_time_total", row_limit=ROWS, max_name_column_width=32, max_shapes_column_width=60
+    )
+    print(f"{title}: {1e3 * median:.1f} ms; the profile is of {repeats}\n{table}")
+
+
+def main() -> None:
+    """Profile both kinds of training steps, and generation."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the .h5ad files")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    cells = anndata.read_h5ad(arguments.data / "pbmc3k.h5ad")
+    print(f"{arguments.threads} threads; matrix products of a decoder's step: {1e3 * gemm_floor(cells.n_vars):.1f} ms")
+    with tuned_cpu():
+        show("a step of stage 1, NB", training_step(cells, NB), STEPS)
+        show("a step of stage 1, default recipe", training_step(cells, {"training.accelerator": "cpu"}), STEPS)
+    model = LatentDiffusion.load(run_folder(arguments.data, None))
+    show(f"generation of {CELLS} cells", lambda: model.generate(CELLS), 3)
+
+
+if __name__ == "__main__":
+    main()
