@@ -48,7 +48,7 @@ def rows(data: Path) -> list[dict[str, object]]:
             cells = model.generate(conditions=test.obs[[LABEL]], seed=0, overrides=overrides)
             points = space.project(cells.X.astype(np.float32))
             found = [
-                measure(points[order[:half]], ours, seed)
+                measure(points[order[half : 2 * half]], ours, seed)  # of the labels that the floor has
                 for seed, (order, (ours, _)) in enumerate(zip(splits, sides, strict=True))
             ]
             calls = steps * CALLS_PER_STEP[kind] - (kind == "heun")
