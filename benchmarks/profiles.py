@@ -1,8 +1,8 @@
 """Where the time of a training step and of generation goes: `python benchmarks/profiles.py --data FOLDER`.
 
 Printed are torch's profiler's self times, by operator and shapes, of ten steps of stage 1 (the NB of `speed.py`, and
-the default recipe) and of 1,024 generated cells, all of pbmc3k; and the floor of each, the matrix products at the
-speed that was measured for one thread.
+the default recipe) and of 1,024 generated cells, all of pbmc3k; and the floor of a step, the decoder's matrix
+products alone.
 """
 
 from __future__ import annotations
