@@ -38,6 +38,8 @@ class Generated:
         Trained numbers of all its networks.
     metrics
         What its training measured.
+    settings
+        Of a generator that is no recipe: its version and what it was told.
     """
 
     cells: anndata.AnnData
@@ -45,6 +47,7 @@ class Generated:
     generate_seconds: float
     parameters: int
     metrics: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, Any] | None = None
 
 
 Generator = Callable[[anndata.AnnData, pd.Series, int], Generated]
@@ -101,7 +104,8 @@ def scvi(train: anndata.AnnData, labels: pd.Series, seed: int) -> Generated:
 
     It generates as its model says: z from a standard normal, the library size from the log-normal that it keeps for
     each batch, the label in the decoder, counts from the NB. Latent size and width are those of the default recipe;
-    everything else is its own default, with its early stopping.
+    everything else is its own default. Its early stopping is off, as by default: the weight of the KL term rises over
+    all its epochs, and before their end the prior that is drawn from is not yet the one that was trained for.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -110,14 +114,17 @@ def scvi(train: anndata.AnnData, labels: pd.Series, seed: int) -> Generated:
         tools.settings.seed = seed
         data = anndata.AnnData(train.X, obs=train.obs[[labels.name]].astype(str), var=train.var[[]])
         tools.model.SCVI.setup_anndata(data, batch_key=labels.name)
-        model = tools.model.SCVI(data, n_latent=LATENT, n_hidden=256, gene_likelihood="nb", use_observed_lib_size=False)
+        settings = {"n_latent": LATENT, "n_hidden": 256, "gene_likelihood": "nb", "use_observed_lib_size": False}
+        model = tools.model.SCVI(data, **settings)
         start = time.perf_counter()
-        model.train(SCVI_EPOCHS, accelerator="cpu", enable_progress_bar=False, early_stopping=True, logger=False)
+        model.train(SCVI_EPOCHS, accelerator="cpu", enable_progress_bar=False, logger=False)
         fitted = time.perf_counter()
         codes = dict(map(reversed, enumerate(model.adata_manager.get_state_registry("batch").categorical_mapping)))
         counts = _prior_samples(model.module, np.array([codes[str(label)] for label in labels]), seed)
     cells = anndata.AnnData(counts, obs=labels.astype(str).to_frame(), var=train.var[[]])
-    return Generated(cells, fitted - start, time.perf_counter() - fitted, _parameters(model.module))
+    seconds = time.perf_counter() - fitted
+    told = {"scvi-tools": tools.__version__, "epochs": SCVI_EPOCHS, **settings}
+    return Generated(cells, fitted - start, seconds, _parameters(model.module), settings=told)
 
 
 @torch.no_grad()

@@ -16,13 +16,13 @@ from latdiff_core.errors import ConfigError
 from latdiff_core.evaluation import evaluate
 
 RESULTS = Path(__file__).parent / "results"
-MODELS = RESULTS / "models"
+MODELS, CELLS = RESULTS / "models", RESULTS / "cells"
 BOOK = Path(__file__).parent.parent / "book"
 SPLITS = 5
 
 
 def run_once(name: str, generator: Generator, data: Path, seed: int, folder: Path, threads: int) -> None:
-    """Write ``folder/DATA-NAME-SEED.json`` with config, times, parameters and every score.
+    """Write ``folder/DATA-NAME-SEED.json`` with config, times, parameters and every score, and keep the cells.
 
     A run that is there is not repeated, unless it is one of a recipe whose config has changed since.
     """
@@ -33,13 +33,15 @@ def run_once(name: str, generator: Generator, data: Path, seed: int, folder: Pat
     torch.set_num_threads(threads)
     train, test = load_split(data)
     generated = generator(train, test.obs[LABEL], seed)
+    CELLS.mkdir(parents=True, exist_ok=True)
+    generated.cells.write_h5ad(CELLS / f"{path.stem}.h5ad")
     found = evaluate(test, generated.cells, train, [LABEL], seed=seed, splits=SPLITS)
     evaluation = {key: part for key, part in json.loads(found.to_json()).items() if key != "worst_genes"}
     document = {
         "generator": name, "data": data.stem, "seed": seed, "threads": threads,
         "fit_seconds": round(generated.fit_seconds, 1), "generate_seconds": round(generated.generate_seconds, 1),
         "parameters": generated.parameters, "metrics": generated.metrics, "torch": torch.__version__,
-        "config": generated.cells.uns.get("latdiff", {}).get("config"), "evaluation": evaluation,
+        "config": generated.settings or generated.cells.uns["latdiff"]["config"], "evaluation": evaluation,
     }  # fmt: skip
     write_text(path, json.dumps(document, indent=1) + "\n")
 

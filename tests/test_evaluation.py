@@ -59,6 +59,7 @@ def test_a_perfect_generator_is_like_real(perfect):
 def test_baselines_stand_beside_every_score(perfect):
     assert perfect.table[list(BASELINES)].notna().all(axis=None)
     assert perfect.table.loc["auc_genes", "mean profile"] > 0.8
+    assert perfect.table.loc["auc_genes", "mean profile_low"] < perfect.table.loc["auc_genes", "mean profile"]
     assert perfect.table.loc["nearest_training", "training cells"] == pytest.approx(0, abs=1e-3)
 
 
@@ -105,6 +106,12 @@ def test_conditions_with_enough_cells_have_their_own_rows(perfect, halves):
     assert set(table.index) <= set(sizes[sizes >= 20].index)
     assert "Dendritic" in table.index
     assert table.loc["Dendritic", "w2"] == pytest.approx(table.loc["Dendritic", "w2_real"], rel=0.2)
+    assert (table[["w2_reach", "mmd2_reach"]].fillna(1.0) > 0).all(axis=None)
+    few = sorted(set(perfect.cells.reference.labels) - set(table.index))
+    assert [note for note in perfect.settings["notes"] if "condition by condition" in note] == [
+        f"Fewer than 10 cells per side, so not compared condition by condition: {', '.join(few[:5])}"
+        + (", …." if len(few) > 5 else ".")
+    ]
 
 
 def test_the_worst_genes_come_first(halves, quick):

@@ -129,7 +129,7 @@ def test_no_cells_are_caught_everywhere(judged, capfd):
 
 def test_mean_profiles_are_caught_by_their_lack_of_variety(judged):
     """B30: their means are right, and whole profiles correlate; but no cell differs from another."""
-    fake = baseline_counts(judged.train, judged.train_labels, judged.labels, 0)["mean profile"]
+    fake = baseline_counts(judged.train, judged.train_labels, judged.labels, np.random.default_rng(0))["mean profile"]
     found = judged.judge(fake, judged.labels)
     assert found["auc_genes"] > judged.floor["auc_genes"] + 0.25
     assert found["recall"] < judged.floor["recall"] - 0.2
@@ -184,7 +184,7 @@ def test_genes_shuffled_between_cells_are_caught_by_correlations(judged):
 
 
 def test_baselines_keep_what_they_promise(judged):
-    made = baseline_counts(judged.train, judged.train_labels, np.repeat(["CD19+ B", "Dendritic"], 3000), 0)
+    made = baseline_counts(judged.train, judged.train_labels, np.repeat(["CD19+ B", "Dendritic"], 3000), np.random.default_rng(0))
     real = judged.train[judged.train_labels == "Dendritic"].toarray().astype(float)
     poisson, genes = (made[name][3000:].toarray().astype(float) for name in ("mean profile", "gene by gene"))
     loud = real.mean(0) > 1

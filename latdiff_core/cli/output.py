@@ -14,9 +14,12 @@ from latdiff_core.evaluation.report import format_number
 from latdiff_core.evaluation.result import GENERATED, JUDGES, REAL, SCORES
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from latdiff_core.evaluation import Evaluation
     from latdiff_core.registry import PluginReport
 
+MOST_CONDITIONS = 12
 COLORS = {"like real": "green", "between": "yellow", "trivial": "red", "cannot tell": "dim", "unknown": "dim"}
 
 
@@ -26,17 +29,34 @@ def print_evaluation(evaluation: Evaluation) -> None:
     title = f"{n:,} generated cells against {n:,} held-out cells; aim at what real cells score"
     view = Table(title=title, box=SIMPLE, pad_edge=False)
     view.add_column("score", no_wrap=True)
-    for name in (GENERATED, REAL, "trivial"):
+    for name in (GENERATED, REAL, "± chance", "trivial"):
         view.add_column(name, justify="right", no_wrap=True)
     view.add_column("which is", no_wrap=True)
     for key, row in evaluation.table.iterrows():
         trivial = min((row[name] for name in JUDGES[str(key)]), key=lambda value: abs(value - row[REAL]))
-        figures = map(format_number, (row[GENERATED], row[REAL], trivial))
+        figures = map(format_number, (row[GENERATED], row[REAL], row["reach"], trivial))
         view.add_row(SCORES[str(key)].name, *figures, Text(row["standing"], COLORS[row["standing"]]))
     console = Console()
     console.print(view)
+    if len(evaluation.conditions) > 1:
+        console.print(_condition_view(evaluation.conditions))
     for note in evaluation.settings["notes"]:
         console.print(note, style="yellow")
+
+
+def _condition_view(conditions: pd.DataFrame) -> Table:
+    """The conditions that are farthest from real, and how far chance puts them."""
+    titles = {"w2": "2-Wasserstein", "mmd2": "MMD²", "label_accuracy": "label accuracy"}
+    worst = (conditions["w2"] / conditions["w2_real"]).nlargest(MOST_CONDITIONS).index
+    shown = "condition by condition" if len(conditions) <= MOST_CONDITIONS else f"the {MOST_CONDITIONS} worst conditions"
+    view = Table(title=f"{shown}: generated (real ± chance)", box=SIMPLE, pad_edge=False)
+    view.add_column("condition", overflow="fold")
+    for name in ("cells", *titles.values()):
+        view.add_column(name, justify="right", no_wrap=True)
+    for name, row in conditions.loc[worst].iterrows():
+        triples = [[format_number(row[f"{key}{side}"]) for side in ("", "_real", "_reach")] for key in titles]
+        view.add_row(str(name), f"{row['cells']:.0f}", *(f"{a} ({b} ± {c})" for a, b, c in triples))
+    return view
 
 
 def print_plugins(plugins: Sequence[PluginReport]) -> None:

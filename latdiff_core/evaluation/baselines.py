@@ -13,7 +13,7 @@ SMALLEST_EXCESS = 1e-6
 
 
 def baseline_counts(
-    training: sparse.csr_matrix, training_labels: np.ndarray, labels: np.ndarray, seed: int
+    training: sparse.csr_matrix, training_labels: np.ndarray, labels: np.ndarray, rng: np.random.Generator
 ) -> dict[str, sparse.csr_matrix]:
     """Counts of each trivial generator, (cells, genes), by name: one cell per label in ``labels``.
 
@@ -26,7 +26,6 @@ def baseline_counts(
 
     Conditions with fewer than three training cells are made from all training cells.
     """
-    rng = np.random.default_rng(seed)
     makers: dict[str, Callable[[sparse.csr_matrix, int], sparse.csr_matrix]] = {
         "mean profile": lambda cells, n: _poisson(cells, n, rng),
         "gene by gene": lambda cells, n: _negative_binomial(cells, n, rng),

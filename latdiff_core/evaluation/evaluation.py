@@ -16,15 +16,15 @@ from latdiff_core.evaluation.cells import CellSet, Reference
 from latdiff_core.evaluation.metrics import METRICS, Metric, mmd2, wasserstein2
 from latdiff_core.evaluation.metrics.genes import gene_wasserstein, zero_share
 from latdiff_core.evaluation.prepare import Prepared, prepare
-from latdiff_core.evaluation.result import GENERATED, REAL, Evaluation
+from latdiff_core.evaluation.result import GENERATED, INTERVAL, REAL, Evaluation
 from latdiff_core.progress import progress_bar
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 SPLITS = 10
-BASELINE_SPLITS = 3
-"""Baselines are far off or at the floor; three splits tell."""
+BASELINE_SPLITS = 5
+"""Baselines are far off or at the floor; five splits tell."""
 FEWEST_OF_CONDITION = 10
 
 
@@ -82,7 +82,8 @@ def evaluate(
     real, synthetic, reference = (read_anndata(cells) for cells in (real, synthetic, reference))
     cells = prepare(real, synthetic, reference, conditions, control, layer, seed)
     rng = np.random.default_rng(seed)
-    baselines = _baselines(cells, seed)
+    # By a stream of their own: drawn by the order of the first split they would have just its proportions of labels.
+    baselines = _baselines(cells, np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0]))
     labelled = len(cells.reference.labels) > 1
     metrics = [metric for metric in metrics if labelled or not metric.needs_labels]
     rows: list[dict[str, object]] = []
@@ -100,28 +101,30 @@ def evaluate(
                     rows += [{"score": key, "side": side, "split": split, "value": v} for key, v in values.items()]
                 advance(1)
             if labelled:
-                by_condition += _by_condition({GENERATED: generated, REAL: other}, half, cells.reference)
+                found = _by_condition({GENERATED: generated, REAL: other}, half, cells.reference)
+                by_condition += [{"split": split, **row} for row in found]
             if split < BASELINE_SPLITS:
                 by_gene.append(np.stack([gene_wasserstein(s.values, half.values) for s in (generated, other)]))
+    conditions = _condition_table(by_condition)
     return Evaluation(
         values=pd.DataFrame(rows),
-        conditions=_condition_table(by_condition),
+        conditions=conditions,
         genes=_gene_table(cells, np.mean(by_gene, axis=0)),
         settings={
             "held_out_cells": real.n_obs, "generated_cells": synthetic.n_obs, "training_cells": reference.n_obs,
             "genes": reference.n_vars, "cells_per_side": cells.n, "splits": splits, "seed": seed,
             "components": cells.reference.space.loadings.shape[1], "conditions": list(cells.conditions),
-            "control": dict(control or {}), "notes": list(cells.notes),
+            "control": dict(control or {}), "notes": [*cells.notes, *_left_out(conditions, cells.reference)],
         },
         cells=cells,
     )  # fmt: skip
 
 
-def _baselines(cells: Prepared, seed: int) -> dict[str, CellSet]:
+def _baselines(cells: Prepared, rng: np.random.Generator) -> dict[str, CellSet]:
     """As many cells of each trivial generator as are compared, of the conditions of generated ones."""
-    labels = cells.synthetic.labels[np.random.default_rng(seed).permutation(len(cells.synthetic))[: cells.n]]
+    labels = cells.synthetic.labels[rng.permutation(len(cells.synthetic))[: cells.n]]
     training = cells.reference.cells
-    made = baseline_counts(training.counts, training.labels, labels, seed)
+    made = baseline_counts(training.counts, training.labels, labels, rng)
     return {name: cells.cell_set(counts, labels) for name, counts in made.items()}
 
 
@@ -144,12 +147,23 @@ def _by_condition(sides: Mapping[str, CellSet], half: CellSet, reference: Refere
 
 
 def _condition_table(rows: list[dict[str, object]]) -> pd.DataFrame:
-    """Means over the splits: a row per condition, columns such as ``w2`` and ``w2_real``."""
+    """Means over the splits: a row per condition, columns such as ``w2``, ``w2_real``, and ``w2_reach`` by chance."""
     if not rows:
         return pd.DataFrame(columns=["cells"], index=pd.Index([], name="condition"))
-    means = pd.DataFrame(rows).groupby(["side", "condition"]).mean()
-    table: pd.DataFrame = means.loc[GENERATED].join(means.loc[REAL].drop(columns="cells"), rsuffix="_real")
-    return table.astype({"cells": int})
+    found = pd.DataFrame(rows).groupby(["side", "condition", "split"]).mean()
+    generated, real = found.loc[GENERATED], found.loc[REAL].drop(columns="cells")
+    reach = INTERVAL * (generated.drop(columns="cells") - real).groupby("condition").std()
+    table: pd.DataFrame = generated.groupby("condition").mean().join(real.groupby("condition").mean(), rsuffix="_real")
+    return table.join(reach, rsuffix="_reach").astype({"cells": int})
+
+
+def _left_out(conditions: pd.DataFrame, reference: Reference) -> list[str]:
+    """A note on the conditions that are too small to be compared one by one."""
+    few = [label for label in reference.labels if label not in conditions.index]
+    if len(reference.labels) == 1 or not few:
+        return []
+    named = f"{', '.join(few[:5])}{', …' if len(few) > 5 else ''}"
+    return [f"Fewer than {FEWEST_OF_CONDITION} cells per side, so not compared condition by condition: {named}."]
 
 
 def _gene_table(cells: Prepared, distances: np.ndarray) -> pd.DataFrame:

@@ -60,23 +60,23 @@ def score_figure(evaluation: Evaluation) -> Figure:
 
 
 def condition_figure(evaluation: Evaluation) -> Figure | None:
-    """Distance over its floor and label accuracy of every condition; None when no condition has enough cells."""
+    """Distances and label accuracy of every condition beside real cells; None when no condition has enough cells."""
     table = evaluation.conditions
     if len(table) == 0:
         return None
     table = table.sort_values("cells")
-    figure = _figure(11, 0.4 * len(table) + 1.4)
-    distances, accuracies = figure.subplots(1, 2, sharey=True)
+    figure = _figure(12, 0.45 * len(table) + 1.6)
+    axes = figure.subplots(1, 3, sharey=True)
     rows = np.arange(len(table))
-    distances.barh(rows, table["w2"] / table["w2_real"], 0.6, color=COLORS[GENERATED])
-    distances.axvline(1, color=COLORS[REAL], lw=1.2, ls="--", label="real cells")
-    distances.set(title="2-Wasserstein distance over its floor", yticks=rows)
-    distances.set_yticklabels([_text(f"{name} ({n})") for name, n in table["cells"].items()])
-    for offset, (side, suffix) in zip((0.2, -0.2), ((REAL, "_real"), (GENERATED, "")), strict=True):
-        accuracies.barh(rows + offset, table[f"label_accuracy{suffix}"], 0.38, color=COLORS[side], label=side)
-    accuracies.set(title="Label accuracy", xlim=(0, 1.02))
-    _finish(distances, loc="lower right")
-    _finish(accuracies, loc="lower left", framealpha=0.9, frameon=True)
+    titles = {"w2": "2-Wasserstein distance", "mmd2": "MMD²", "label_accuracy": "Label accuracy"}
+    for axis, (key, title) in zip(axes, titles.items(), strict=True):
+        chance = {"xerr": table[f"{key}_reach"], "error_kw": {"lw": 1, "ecolor": "#222222"}}
+        axis.barh(rows + 0.2, table[f"{key}_real"], 0.38, color=COLORS[REAL], label=REAL)
+        axis.barh(rows - 0.2, table[key], 0.38, color=COLORS[GENERATED], label=GENERATED, **chance)
+        axis.set(title=title, yticks=rows)
+        _finish(axis, loc="lower left", framealpha=0.9, frameon=True)
+    axes[0].set_yticklabels([_text(f"{name} ({n})") for name, n in table["cells"].items()])
+    axes[2].set_xlim(0, 1.02)
     return figure
 
 

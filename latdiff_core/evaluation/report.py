@@ -74,9 +74,7 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
             "name": SCORES[str(key)].name,
             "meaning": SCORES[str(key)].meaning,
             "standing": row["standing"],
-            "baselines": [format_number(row[name]) for name in BASELINES],
-            **{side: format_number(row[side]) for side in (GENERATED, REAL)},
-            **{f"{side}_interval": _interval(row, side) for side in (GENERATED, REAL)},
+            "sides": [(format_number(row[side]), _interval(row, side)) for side in (GENERATED, REAL, *BASELINES)],
         }
         for key, row in table.iterrows()
     ]

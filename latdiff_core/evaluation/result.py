@@ -43,7 +43,8 @@ class Evaluation:
     values
         Every measurement: columns ``score``, ``side``, ``split`` and ``value``.
     conditions
-        Per condition, distances and label accuracy of generated cells and, with the suffix ``_real``, of real ones.
+        Per condition, distances and label accuracy of generated cells; with the suffix ``_real``, of real ones, and
+        with ``_reach``, how far chance puts the two apart: the half-interval of their difference.
     genes
         Per gene, the distance of its distribution from real and the floor of that, the worst first.
     settings
@@ -68,7 +69,7 @@ class Evaluation:
         grouped = self.values.groupby(["score", "side"], sort=False)["value"]
         means, spread = grouped.mean().unstack(), INTERVAL * grouped.std().unstack()
         table = means.loc[[key for key in SCORES if key in means.index], [GENERATED, REAL, *BASELINES]]
-        for side in (GENERATED, REAL):
+        for side in (GENERATED, REAL, *BASELINES):
             table[f"{side}_low"] = table[side] - spread[side]
             table[f"{side}_high"] = table[side] + spread[side]
         pairs = self.values.pivot(index=["score", "split"], columns="side", values="value")
