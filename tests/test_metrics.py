@@ -184,7 +184,8 @@ def test_genes_shuffled_between_cells_are_caught_by_correlations(judged):
 
 
 def test_baselines_keep_what_they_promise(judged):
-    made = baseline_counts(judged.train, judged.train_labels, np.repeat(["CD19+ B", "Dendritic"], 3000), np.random.default_rng(0))
+    labels = np.repeat(["CD19+ B", "Dendritic"], 3000)
+    made = baseline_counts(judged.train, judged.train_labels, labels, np.random.default_rng(0))
     real = judged.train[judged.train_labels == "Dendritic"].toarray().astype(float)
     poisson, genes = (made[name][3000:].toarray().astype(float) for name in ("mean profile", "gene by gene"))
     loud = real.mean(0) > 1

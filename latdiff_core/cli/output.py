@@ -47,8 +47,9 @@ def print_evaluation(evaluation: Evaluation) -> None:
 def _condition_view(conditions: pd.DataFrame) -> Table:
     """The conditions that are farthest from real, and how far chance puts them."""
     titles = {"w2": "2-Wasserstein", "mmd2": "MMD²", "label_accuracy": "label accuracy"}
-    worst = (conditions["w2"] / conditions["w2_real"]).nlargest(MOST_CONDITIONS).index
-    shown = "condition by condition" if len(conditions) <= MOST_CONDITIONS else f"the {MOST_CONDITIONS} worst conditions"
+    most = MOST_CONDITIONS
+    worst = (conditions["w2"] / conditions["w2_real"]).nlargest(most).index
+    shown = "condition by condition" if len(conditions) <= most else f"the {most} worst conditions"
     view = Table(title=f"{shown}: generated (real ± chance)", box=SIMPLE, pad_edge=False)
     view.add_column("condition", overflow="fold")
     for name in ("cells", *titles.values()):
