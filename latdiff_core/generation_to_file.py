@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 POLL = 0.5
 """Seconds between two looks for parts of other processes."""
+PATIENCE = 600.0
+"""Seconds without a new part after which the first process makes what others were to make: one may have died."""
 
 
 def generate_to_file(asked: AskedGeneration, path: Path, chunk: int, overwrite: bool, progress: bool) -> None:
@@ -49,10 +52,12 @@ def generate_to_file(asked: AskedGeneration, path: Path, chunk: int, overwrite: 
         return
     parts.open(overwrite, leader=rank == 0)
     try:
+        if made := parts.parts - len(parts.missing()):
+            log.warning("%d of %d parts are in %s and not made again", made, parts.parts, parts.folder)
         mine = range(rank, parts.parts, world)
         _generate_parts(generation, parts, blocks, mine, progress)
         if rank == 0:
-            _await(parts, mine)
+            _await(parts, mine, lambda number: _generate_parts(generation, parts, blocks, [number], progress))
             _join(asked, parts, path)
     except KeyboardInterrupt as error:
         made = parts.parts - len(parts.missing())
@@ -62,12 +67,10 @@ def generate_to_file(asked: AskedGeneration, path: Path, chunk: int, overwrite: 
         ) from error
 
 
-def _generate_parts(generation: Generation, parts: PartsFolder, blocks: int, numbers: range, progress: bool) -> None:
+def _generate_parts(
+    generation: Generation, parts: PartsFolder, blocks: int, numbers: Sequence[int], progress: bool
+) -> None:
     missing = set(parts.missing())
-    if len(missing) < parts.parts:
-        log.warning(
-            "%d of %d parts are in %s and not made again", parts.parts - len(missing), parts.parts, parts.folder
-        )
     todo = {k: range(k * blocks, min((k + 1) * blocks, len(generation))) for k in numbers if k in missing}
     total = sum(min(part.stop * BLOCK, generation.request.n) - part.start * BLOCK for part in todo.values())
     with progress_bar("generating", total, progress) as advance:
@@ -77,16 +80,25 @@ def _generate_parts(generation: Generation, parts: PartsFolder, blocks: int, num
             del cells  # or it would stay while the next part is made
 
 
-def _await(parts: PartsFolder, mine: range) -> None:
-    if missing := parts.missing():
-        log.warning("waiting for %d parts that other processes make", len(missing))
+def _await(parts: PartsFolder, mine: range, make: Callable[[int], None]) -> None:
+    """Return when all parts are there; those that do not come in time are made here, one by one."""
+    if awaited := parts.missing():
+        log.warning("waiting for %d parts that other processes make", len(awaited))
+    since = time.monotonic()
     while missing := parts.missing():
         if lost := set(missing) & set(mine):
             raise OutputExistsError(
                 f"{len(lost)} parts were made and are gone from {parts.folder}: another process seems to write the "
                 "same file; wait for its end, or repeat the command"
             )
-        time.sleep(POLL)
+        if missing != awaited:
+            awaited, since = missing, time.monotonic()
+        elif time.monotonic() - since >= PATIENCE:
+            log.warning("no part came for %.0f s; %d are missing, and one is made here", PATIENCE, len(missing))
+            make(missing[-1])  # the one that a process which is only slow comes to last
+            awaited = parts.missing()
+        else:
+            time.sleep(POLL)
 
 
 def _join(asked: AskedGeneration, parts: PartsFolder, path: Path) -> None:
