@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from runs import BOOK, RESULTS
+from splits import DATA_SETS, UNSEEN
 
 from latdiff_core.data.files import write_text
 from latdiff_core.evaluation.report import format_number
@@ -64,7 +65,8 @@ def _rows(runs: list[dict[str, Any]]) -> pd.DataFrame:
                 | (cost if side == "generated" else {})
                 | intervals
             )
-    return pd.DataFrame(out).drop_duplicates(["data", "generator", "side", "seed"]).sort_values("data", kind="stable")
+    rows = pd.DataFrame(out).drop_duplicates(["data", "generator", "side", "seed"])
+    return rows.sort_values("data", key=lambda names: names.map(DATA_SETS.index), kind="stable")
 
 
 _HOW = """Each generator is fitted to 70 % of the cells and makes one cell per
@@ -78,9 +80,10 @@ def _page(rows: pd.DataFrame, runs: list[dict[str, Any]], title: str) -> str:
     parts = [f"# {title}\n", _HOW]
     for data, here in rows.groupby("data", sort=False):
         sizes = next(run["evaluation"]["settings"] for run in runs if run["data"] == data)
+        untouched = "Nothing was tuned on this data set. " if data in UNSEEN else ""
         parts.append(
-            f"## {data}\n\n{sizes['training_cells']:,} training and {sizes['held_out_cells']:,} held-out cells, "
-            f"{sizes['genes']:,} genes; {sizes['cells_per_side']} cells per side.\n"
+            f"## {data}\n\n{untouched}{sizes['training_cells']:,} training and {sizes['held_out_cells']:,} held-out "
+            f"cells, {sizes['genes']:,} genes; {sizes['cells_per_side']} cells per side.\n"
         )
         targets = PBMC3K if data == "pbmc3k" else OTHERS
         parts += [_section(here, targets), _verdict(here, targets)]
