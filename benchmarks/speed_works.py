@@ -103,6 +103,7 @@ def likelihood(data: Path) -> list[Row]:
 
     log_mu, log_theta, counts = _counts_at(0.95)
     dense, logits = counts.dense(), torch.full((GENES,), -3.0)
+    bursts = torch.full((GENES,), 2.5)
     parameters = [log_mu.requires_grad_(), log_theta.requires_grad_()]
 
     def timed(log_likelihood: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
@@ -116,7 +117,7 @@ def likelihood(data: Path) -> list[Row]:
     unchecked = {"validate_args": False}
     with tuned_cpu():
         nb = timed(lambda m, a: NegativeBinomial(m, a).log_likelihood(counts))
-        mixture = timed(lambda m, a: NegativeBinomialMixture(m, a, a - 3, logits).log_likelihood(counts))
+        mixture = timed(lambda m, a: NegativeBinomialMixture(m, a, bursts, logits).log_likelihood(counts))
         zinb = timed(lambda m, a: ZeroInflatedNegativeBinomial(m, a, logits).log_likelihood(counts))
         torch_nb = timed(lambda m, a: TorchNB(a.exp(), logits=m - a, **unchecked).log_prob(dense))
         scvi_nb = timed(lambda m, a: theirs.NegativeBinomial(m.exp(), a.exp(), **unchecked).log_prob(dense))

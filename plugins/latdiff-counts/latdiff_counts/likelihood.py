@@ -25,7 +25,7 @@ STIRLING_FROM = 8.0
 """Above this theta D is taken from Stirling's series, which is exact to float64 from here on."""
 SERIES_BELOW = 0.02
 """Below this u, log1p(u)/u - 1 is taken from its power series."""
-LOG_THETA_RANGE = (-12.0, 24.0)
+LOG_THETA_RANGE = (-40.0, 24.0)
 """Where the arithmetic is exact to float32: decoders keep log theta inside."""
 
 

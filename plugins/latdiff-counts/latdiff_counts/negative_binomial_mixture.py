@@ -19,17 +19,22 @@ from latdiff_counts.sparse_distribution import SparseCountDistribution
 
 INITIAL_TAIL_LOGIT = -3.5
 """Training starts with 3 % of the counts in the tail: near the plain NB, where the mixture still has a gradient."""
-INITIAL_GAP = 3.5
-"""Training starts with a tail whose theta is a thirtieth of the body's. On pbmc3k a start at a quarter of it left the
-held-out likelihood 24 nats per cell lower: the tail stayed beside the body, where rare large counts pull both."""
+INITIAL_LOG_BURST = 2.5
+"""Training starts with a tail that varies 13 times as much as a Poisson does."""
+LOG_BURST_RANGE = (-12.0, 12.0)
 
 
 class NegativeBinomialMixture(SparseCountDistribution):
-    """p(x) = (1 - pi) NB(x; mu, theta) + pi NB(x; mu, theta_tail), with pi = sigmoid(tail_logits).
+    """p(x) = (1 - pi) NB(x; mu, theta) + pi NB(x; mu, mu / burst), with pi = sigmoid(tail_logits).
 
-    Both components have the mean mu, so that only the tail is mixed: Var = mu + mu^2 ((1 - pi) / theta + pi /
-    theta_tail). scvi-tools' ``NegativeBinomialMixture`` is another model, foreground and background of a protein: two
-    means, and one theta unless a second is given.
+    The body's variance grows with the square of the mean, mu + mu^2 / theta; the tail's with the mean itself,
+    mu (1 + burst). An NB is the count of a gene that is expressed in bursts, theta of them in a molecule's lifetime,
+    with mu / theta molecules each on average (Shahrezaei & Swain 2008, PNAS 105:17256): in the body a larger mean means
+    larger bursts, in the tail more of them. A tail with a theta of its own has to fit the rare outliers of genes that
+    are hardly expressed, and then gives those that are to hundreds in single cells.
+
+    Both components have the mean mu, so that only the tail is mixed. scvi-tools' ``NegativeBinomialMixture`` is another
+    model, foreground and background of a protein: two means, and one theta unless a second is given.
 
     Parameters
     ----------
@@ -37,14 +42,14 @@ class NegativeBinomialMixture(SparseCountDistribution):
         Log of the mean, (batch, genes).
     log_theta
         Log of the inverse dispersion of the body, (genes,) or (batch, genes).
-    log_theta_tail
-        Log of the inverse dispersion of the tail, (genes,) or (batch, genes).
+    log_burst
+        Log of the mean burst of the tail, in molecules, (genes,) or (batch, genes).
     tail_logits
         Logit of the probability of the tail, (genes,) or (batch, genes).
     """
 
-    def __init__(self, log_mu: Tensor, log_theta: Tensor, log_theta_tail: Tensor, tail_logits: Tensor) -> None:
-        super().__init__(log_mu, log_theta, log_theta_tail, tail_logits)
+    def __init__(self, log_mu: Tensor, log_theta: Tensor, log_burst: Tensor, tail_logits: Tensor) -> None:
+        super().__init__(log_mu, log_theta, log_burst, tail_logits)
 
     @property
     def mean(self) -> Tensor:
@@ -52,42 +57,53 @@ class NegativeBinomialMixture(SparseCountDistribution):
 
     @property
     def variance(self) -> Tensor:
-        _, log_theta, log_theta_tail, tail_logits = self.parameters
-        body = torch.sigmoid(-tail_logits) * (-log_theta).exp()
-        tail = torch.sigmoid(tail_logits) * (-log_theta_tail).exp()
-        return self.mean + self.mean**2 * (body + tail)
+        _, log_theta, log_burst, tail_logits = self.parameters
+        body = torch.sigmoid(-tail_logits) * self.mean * (-log_theta).exp()
+        return self.mean * (1 + body + torch.sigmoid(tail_logits) * log_burst.exp())
 
     @staticmethod
-    def log_zero(log_mu: Tensor, log_theta: Tensor, log_theta_tail: Tensor, tail_logits: Tensor) -> Tensor:
-        return log_mix(tail_logits, nb_log_zero(log_mu, log_theta), nb_log_zero(log_mu, log_theta_tail))
+    def log_zero(log_mu: Tensor, log_theta: Tensor, log_burst: Tensor, tail_logits: Tensor) -> Tensor:
+        return log_mix(tail_logits, nb_log_zero(log_mu, log_theta), _tail_log_zero(log_mu, log_burst))
 
     @staticmethod
-    def log_excess(x: Tensor, log_mu: Tensor, log_theta: Tensor, log_theta_tail: Tensor, tail_logits: Tensor) -> Tensor:
+    def log_excess(x: Tensor, log_mu: Tensor, log_theta: Tensor, log_burst: Tensor, tail_logits: Tensor) -> Tensor:
         # Each component's excess, weighted by the component's share of the zeros.
-        body_zero, tail_zero = nb_log_zero(log_mu, log_theta), nb_log_zero(log_mu, log_theta_tail)
+        body_zero, tail_zero = nb_log_zero(log_mu, log_theta), _tail_log_zero(log_mu, log_burst)
         share = tail_logits + tail_zero - body_zero  # logit of the tail's share
-        return log_mix(share, nb_log_excess(x, log_mu, log_theta), nb_log_excess(x, log_mu, log_theta_tail))
+        tail = nb_log_excess(x, log_mu, _log_theta_tail(log_mu, log_burst))
+        return log_mix(share, nb_log_excess(x, log_mu, log_theta), tail)
 
     @staticmethod
     def draw(parameters: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:
-        log_mu, log_theta, log_theta_tail, tail_logits = parameters
+        log_mu, log_theta, log_burst, tail_logits = parameters
         in_tail = torch.bernoulli(torch.sigmoid(tail_logits), generator=generator).bool()
-        return sample_nb(log_mu.exp(), torch.where(in_tail, log_theta_tail, log_theta).exp(), generator)
+        thetas = torch.where(in_tail, _log_theta_tail(log_mu, log_burst), log_theta).exp()
+        return sample_nb(log_mu.exp(), thetas, generator)
 
     @staticmethod
     def draw_positive(parameters: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:
-        log_mu, log_theta, log_theta_tail, tail_logits = parameters
-        seen = [torch.expm1(nb_log_zero(log_mu, theta)).neg_() for theta in (log_theta, log_theta_tail)]
-        in_tail = torch.sigmoid(tail_logits + (seen[1] / seen[0]).log())  # of the counts that are not zero
+        log_mu, log_theta, log_burst, tail_logits = parameters
+        zeros = nb_log_zero(log_mu, log_theta), _tail_log_zero(log_mu, log_burst)
+        body, tail = (torch.expm1(log_zero).neg_() for log_zero in zeros)
+        in_tail = torch.sigmoid(tail_logits + (tail / body).log())  # of the counts that are not zero
         drawn_in_tail = torch.bernoulli(in_tail, generator=generator).bool()
-        return positive_nb(log_mu, torch.where(drawn_in_tail, log_theta_tail, log_theta), generator)
+        return positive_nb(log_mu, torch.where(drawn_in_tail, _log_theta_tail(log_mu, log_burst), log_theta), generator)
+
+
+def _log_theta_tail(log_mu: Tensor, log_burst: Tensor) -> Tensor:
+    """Log of mu / burst, kept where the arithmetic is exact; beyond it lie only means that are never counted."""
+    return (log_mu - log_burst).clamp(*LOG_THETA_RANGE)
+
+
+def _tail_log_zero(log_mu: Tensor, log_burst: Tensor) -> Tensor:
+    """log NB(0; mu, mu / burst) = -mu log1p(burst) / burst: of the gene alone but for the mean."""
+    return -log_mu.exp() * (softplus(log_burst) * (-log_burst).exp())
 
 
 class NegativeBinomialMixtureDecoder(Decoder):
-    """A mirrored MLP to the mean of each gene, its dispersion, and the probability and gap of its tail.
+    """A mirrored MLP to the mean of each gene, its dispersion, and the probability and bursts of its tail.
 
-    theta_tail = theta exp(-softplus(gap)) < theta. Probability and gap are one number per gene, and learn as much
-    faster than the network as the dispersion does.
+    The last two are one number per gene each, and learn as much faster than the network as the dispersion does.
     """
 
     def __init__(self, network: CountNetwork, dispersion: Dispersion, *, genes: int, rate: float) -> None:
@@ -95,20 +111,20 @@ class NegativeBinomialMixtureDecoder(Decoder):
         self.network = network
         self.dispersion = dispersion
         self.tail_logits = FastParameter(torch.full((genes,), INITIAL_TAIL_LOGIT), rate)
-        self.gap = FastParameter(torch.full((genes,), INITIAL_GAP), rate)
+        self.log_burst = FastParameter(torch.full((genes,), INITIAL_LOG_BURST), rate)
 
     def forward(self, z: Tensor, library: Tensor, covariates: Covariates) -> NegativeBinomialMixture:
         log_mu, hidden = self.network(z, library, covariates)
         log_theta = self.dispersion(hidden, library, covariates)
-        log_theta_tail = (log_theta - softplus(self.gap())).clamp(*LOG_THETA_RANGE)
-        return NegativeBinomialMixture(log_mu, log_theta, log_theta_tail, self.tail_logits())
+        log_burst = self.log_burst().clamp(*LOG_BURST_RANGE)
+        return NegativeBinomialMixture(log_mu, log_theta, log_burst, self.tail_logits())
 
     def log_prior(self) -> Tensor:
         return self.network.log_prior()
 
 
 class NegativeBinomialMixtureDecoderConfig(DispersedConfig, DecoderConfig):
-    """Two negative binomials with one mean: heavier tails than a single one."""
+    """Two negative binomials with one mean, the rarer one in large bursts: heavier tails than a single one."""
 
     kind: Literal["negative_binomial_mixture"] = "negative_binomial_mixture"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -10,7 +11,7 @@ from latdiff_core.counts import CountBatch
 from latdiff_core.interfaces import Covariates, Sizes
 from latdiff_core.testing import DecoderContract, nudge
 from latdiff_counts import NegativeBinomial, NegativeBinomialMixture, NegativeBinomialMixtureDecoderConfig
-from latdiff_counts.likelihood import LOG_THETA_RANGE
+from latdiff_counts.negative_binomial_mixture import LOG_BURST_RANGE
 
 SIZES = Sizes(genes=20, latent_dim=4)
 
@@ -26,35 +27,37 @@ def _distribution(decoder, cells: int = 8) -> NegativeBinomialMixture:
 
 @pytest.fixture
 def parameters():
-    """log mu and tail logits (40, 9), log theta and log theta_tail (9,), in float64."""
+    """log mu and tail logits (40, 9), log theta and log burst (9,), in float64."""
     generator = torch.Generator().manual_seed(0)
     log_mu, logits = (k * torch.randn(40, 9, generator=generator, dtype=torch.float64) for k in (2, 3))
     log_theta = torch.logspace(-2, 6, 9, dtype=torch.float64).log()
-    return log_mu, log_theta, log_theta - 2 * torch.rand(9, generator=generator), logits
+    return log_mu, log_theta, 4 * torch.rand(9, generator=generator, dtype=torch.float64) - 1, logits
 
 
 def test_moments_are_those_of_the_mixture(parameters):
     """By the laws of total expectation and variance, from scipy's moments of the components."""
-    log_mu, log_theta, log_theta_tail, logits = parameters
+    log_mu, log_theta, log_burst, logits = parameters
     ours, mu, pi = NegativeBinomialMixture(*parameters), log_mu.exp(), torch.sigmoid(logits)
-    body, tail = (torch.from_numpy(stats.nbinom.var(t, t / (t + mu))) for t in (log_theta.exp(), log_theta_tail.exp()))
+    thetas = log_theta.exp(), (log_mu - log_burst).exp()
+    body, tail = (torch.from_numpy(stats.nbinom.var(t, t / (t + mu))) for t in thetas)
     torch.testing.assert_close(ours.mean, mu)
     torch.testing.assert_close(ours.variance, (1 - pi) * body + pi * tail, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize(("logit", "component"), [(-1e4, 1), (1e4, 2)])
-def test_a_certain_component_is_the_negative_binomial(parameters, logit, component):
+@pytest.mark.parametrize("logit", [-1e4, 1e4])
+def test_a_certain_component_is_the_negative_binomial(parameters, logit):
     """Without a tail, and with nothing else."""
-    log_mu = parameters[0]
+    log_mu, log_theta, log_burst, _ = parameters
     x = torch.poisson(log_mu.exp(), generator=torch.Generator().manual_seed(0))
     mixture = NegativeBinomialMixture(*parameters[:3], torch.full((9,), logit, dtype=torch.float64))
-    torch.testing.assert_close(mixture.log_prob(x), NegativeBinomial(log_mu, parameters[component]).log_prob(x))
+    plain = NegativeBinomial(log_mu, log_theta if logit < 0 else log_mu - log_burst)
+    torch.testing.assert_close(mixture.log_prob(x), plain.log_prob(x))
 
 
 def test_tails_are_heavier_than_those_of_an_nb_of_the_same_variance():
     """Sixty standard deviations up, by many nats; around the mean, hardly."""
     log_mu, log_theta = torch.tensor([[2.0]]), torch.tensor([2.0])
-    mixture = NegativeBinomialMixture(log_mu, log_theta, log_theta - 3, torch.tensor([-3.0]))
+    mixture = NegativeBinomialMixture(log_mu, log_theta, torch.tensor([3.0]), torch.tensor([-3.0]))
     overdispersion = (mixture.variance - mixture.mean) / mixture.mean**2
     plain = NegativeBinomial(log_mu, -overdispersion.log())
     far = mixture.mean + 60 * mixture.variance.sqrt()
@@ -74,32 +77,49 @@ def test_training_starts_near_the_plain_negative_binomial(make_statistics):
     assert (plain.log_prob(x) - distribution.log_prob(x)).mean().abs() < 0.01
 
 
-def test_the_tail_is_more_dispersed_than_the_body_and_inside_the_exact_range():
+def test_bursts_stay_where_their_arithmetic_is_exact():
     decoder = nudge(NegativeBinomialMixtureDecoderConfig().build(sizes=SIZES, statistics=None), size=0.5)
     with torch.no_grad():
-        decoder.gap.offset[0] = 100.0
-    _, log_theta, log_theta_tail, _ = _distribution(decoder).parameters
-    assert (log_theta_tail < log_theta).all()
-    assert log_theta_tail[0] == LOG_THETA_RANGE[0]
+        decoder.log_burst.offset[:2] = torch.tensor([-100.0, 100.0])
+    assert _distribution(decoder).parameters[2][:2].tolist() == list(LOG_BURST_RANGE)
 
 
-def test_probability_and_gap_move_ten_times_as_far_as_a_weight():
+def test_the_variance_of_the_tail_grows_with_the_mean():
+    """Twenty times the mean, twenty times the tail's variance, where that of a fixed theta grows four hundredfold."""
+    log_mu, everything = torch.tensor([[0.0], [20.0]]).log1p(), torch.tensor([1e4])
+    variance = NegativeBinomialMixture(log_mu, torch.tensor([0.0]), torch.tensor([3.0]), everything).variance
+    draws = NegativeBinomialMixture(log_mu[1:].expand(40_000, 1), torch.zeros(1), torch.tensor([3.0]), everything)
+    assert variance[1, 0] == pytest.approx(21 * (1 + np.exp(3.0)), rel=1e-5)
+    assert draws.sample(generator=torch.Generator().manual_seed(0)).var().item() == pytest.approx(
+        variance[1, 0].item(), rel=0.05
+    )
+
+
+def test_genes_that_are_never_counted_have_finite_tails():
+    """A mean of 1e-35, whose theta is below all that float32 holds."""
+    log_mu = torch.full((1, 1), -80.0, requires_grad=True)
+    mixture = NegativeBinomialMixture(log_mu, torch.zeros(1), torch.tensor([12.0]), torch.zeros(1))
+    mixture.log_prob(torch.tensor([[7.0]])).sum().backward()
+    assert log_mu.grad.isfinite().all()
+
+
+def test_probability_and_burst_move_ten_times_as_far_as_a_weight():
     config = NegativeBinomialMixtureDecoderConfig(dispersion_rate=10.0, dropout=0.0)
     decoder = config.build(sizes=SIZES, statistics=None)
     optimiser = torch.optim.AdamW(decoder.parameters(), lr=1e-3, weight_decay=0.0)
-    before = [p.detach().clone() for p in (decoder.tail_logits(), decoder.gap(), decoder.network.logits.bias)]
+    before = [p.detach().clone() for p in (decoder.tail_logits(), decoder.log_burst(), decoder.network.logits.bias)]
     counts = CountBatch.from_dense(torch.randint(1, 30, (8, SIZES.genes)))
     (-_distribution(decoder).log_likelihood(counts).mean()).backward()
     optimiser.step()
-    after = (decoder.tail_logits(), decoder.gap(), decoder.network.logits.bias)
-    logits, gap, bias = ((b - a).abs().median().item() for a, b in zip(before, after, strict=True))
-    assert [logits / bias, gap / bias] == pytest.approx([10.0, 10.0], rel=0.01)
+    after = (decoder.tail_logits(), decoder.log_burst(), decoder.network.logits.bias)
+    logits, burst, bias = ((b - a).abs().median().item() for a, b in zip(before, after, strict=True))
+    assert [logits / bias, burst / bias] == pytest.approx([10.0, 10.0], rel=0.01)
 
 
 def test_a_tail_is_found_in_counts_that_have_one():
-    """One count in ten with theta 0.3 among counts of theta 10, of the same mean: found in 150 steps at 1e-2."""
+    """One count in ten with bursts of 30 among counts of theta 10, of the same mean: found in 150 steps at 1e-2."""
     cells, genes = 1500, 10
-    truth = [torch.full((genes,), value) for value in (2.3, -1.2, -2.2)]
+    truth = [torch.full((genes,), value) for value in (2.3, 3.4, -2.2)]
     data = NegativeBinomialMixture(torch.full((cells, genes), 2.0), *truth)
     x = data.sample(generator=torch.Generator().manual_seed(0))
     sizes = Sizes(genes=genes, latent_dim=1)
@@ -113,4 +133,4 @@ def test_a_tail_is_found_in_counts_that_have_one():
         (-distribution.log_prob(x).sum(-1).mean()).backward()
         optimiser.step()
     learned = [p.mean().item() for p in distribution.parameters[1:]]
-    assert learned == pytest.approx([2.3, -1.2, -2.2], abs=0.5)
+    assert learned == pytest.approx([2.3, 3.4, -2.2], abs=0.5)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -28,13 +27,15 @@ class Case:
     ----------
     log_mu, logits, x
         (40, 9); the logits are those of zero inflation or of the tail.
-    log_theta, log_theta_tail
-        From 0.01 to a million, and a tenth of that, (9,).
+    log_theta
+        From 0.01 to a million, (9,).
+    log_burst
+        The other way, from 100 to 0.01, (9,).
     """
 
     log_mu: Tensor
     log_theta: Tensor
-    log_theta_tail: Tensor
+    log_burst: Tensor
     logits: Tensor
     x: Tensor
 
@@ -45,7 +46,7 @@ class Case:
             return NegativeBinomial(self.log_mu, self.log_theta).log_prob(self.x)
         if name == "zinb":
             return ZeroInflatedNegativeBinomial(self.log_mu, self.log_theta, self.logits).log_prob(self.x)
-        return NegativeBinomialMixture(self.log_mu, self.log_theta, self.log_theta_tail, self.logits).log_prob(self.x)
+        return NegativeBinomialMixture(self.log_mu, self.log_theta, self.log_burst, self.logits).log_prob(self.x)
 
 
 @pytest.fixture(params=[torch.float64, torch.float32], ids=["float64", "float32"])
@@ -53,14 +54,15 @@ def case(request) -> Case:
     generator = torch.Generator().manual_seed(0)
     log_mu, logits = (k * torch.randn(40, 9, generator=generator, dtype=torch.float64) for k in (2, 3))
     log_theta = torch.logspace(-2, 6, 9, dtype=torch.float64).log()
+    log_burst = torch.logspace(2, -2, 9, dtype=torch.float64).log()
     x = torch.poisson(2 * log_mu.exp(), generator=generator)
-    return Case(*(p.to(request.param) for p in (log_mu, log_theta, log_theta - np.log(10), logits, x)))
+    return Case(*(p.to(request.param) for p in (log_mu, log_theta, log_burst, logits, x)))
 
 
 def _scipys(name: str, case: Case) -> Tensor:
     """From scipy's logpmf; the mixtures by hand."""
-    log_mu, log_theta, log_theta_tail, logits, x = (p.double() for p in vars(case).values())
-    mu, theta, theta_tail = log_mu.exp(), log_theta.exp(), log_theta_tail.exp()
+    log_mu, log_theta, log_burst, logits, x = (p.double() for p in vars(case).values())
+    mu, theta, theta_tail = log_mu.exp(), log_theta.exp(), (log_mu - log_burst).exp()
     if name == "poisson":
         return torch.from_numpy(stats.poisson.logpmf(x, mu))
     nb, tail = (torch.from_numpy(stats.nbinom.logpmf(x, t, t / (t + mu))) for t in (theta, theta_tail))
@@ -72,8 +74,8 @@ def _scipys(name: str, case: Case) -> Tensor:
 
 def _scvis(name: str, case: Case, scvi) -> Tensor:
     """From scvi-tools' distributions; the mixture from two of its NBs."""
-    log_mu, log_theta, log_theta_tail, logits, x = (p.double() for p in vars(case).values())
-    mu, theta, theta_tail = log_mu.exp(), log_theta.exp(), log_theta_tail.exp()
+    log_mu, log_theta, log_burst, logits, x = (p.double() for p in vars(case).values())
+    mu, theta, theta_tail = log_mu.exp(), log_theta.exp(), (log_mu - log_burst).exp()
     if name == "poisson":
         return scvi.Poisson(mu).log_prob(x)
     if name == "zinb":

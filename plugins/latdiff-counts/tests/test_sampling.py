@@ -36,7 +36,7 @@ def _p_value(draws: np.ndarray, log_prob: Tensor) -> float:
         lambda mu, theta: Poisson(mu),
         NegativeBinomial,
         lambda mu, theta: ZeroInflatedNegativeBinomial(mu, theta, torch.tensor(0.5).expand(len(theta))),
-        lambda mu, theta: NegativeBinomialMixture(mu, theta, theta - 3.0, torch.tensor(-1.0).expand(len(theta))),
+        lambda mu, theta: NegativeBinomialMixture(mu, theta, 3.0 - theta, torch.tensor(-1.0).expand(len(theta))),
     ],
     ids=["Poisson", "NB", "ZINB", "mixture"],
 )

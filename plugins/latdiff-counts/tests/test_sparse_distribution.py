@@ -15,16 +15,16 @@ KINDS = [Poisson, NegativeBinomial, ZeroInflatedNegativeBinomial, NegativeBinomi
 
 
 def _extremes(kind: type[SparseCountDistribution]) -> tuple[list[Tensor], Tensor]:
-    """Every combination of extreme parameters and counts, (1, combinations)."""
+    """Every combination of extreme parameters and counts, (combinations, 1)."""
     log_mu, log_theta = torch.tensor([-30.0, -3.0, 0.0, 3.0, 10.0]), torch.tensor([LOG_THETA_RANGE[0], 0.0, 2.1, 24.0])
     logits, x = torch.tensor([-1e4, -30.0, 0.0, 30.0, 1e4]), torch.tensor([0.0, 1.0, 100.0, 1e4])
     axes = {
         Poisson: (log_mu,),
         NegativeBinomial: (log_mu, log_theta),
         ZeroInflatedNegativeBinomial: (log_mu, log_theta, logits),
-        NegativeBinomialMixture: (log_mu, log_theta, log_theta, logits),
+        NegativeBinomialMixture: (log_mu, log_theta, torch.tensor([-12.0, 0.0, 12.0]), logits),
     }[kind]
-    *parameters, counts = (grid.reshape(1, -1) for grid in torch.meshgrid(*axes, x, indexing="ij"))
+    *parameters, counts = (grid.reshape(-1, 1) for grid in torch.meshgrid(*axes, x, indexing="ij"))
     return parameters, counts
 
 
