@@ -17,6 +17,7 @@ from latdiff_core.errors import ConfigError
 from latdiff_core.ranks import batch_share, is_first, rank_and_world
 
 LATDIFF = [sys.executable, "-m", "latdiff_core.cli"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *LATDIFF[1:]]
 EXACT = {
     "autoencoder.encoder.dropout": 0.0,
     "autoencoder.decoder.dropout": 0.0,
@@ -25,13 +26,14 @@ EXACT = {
 }
 
 
-def test_two_processes_give_the_loss_curve_of_one(make_model, tiny_data, tmp_path):
+@pytest.mark.parametrize("launcher", [LATDIFF, TORCHRUN], ids=["Lightning", "torchrun"])
+def test_two_processes_give_the_loss_curve_of_one(make_model, tiny_data, tmp_path, launcher):
     """`fit --devices 2 --strategy ddp` (gloo): the same global batch, shared out, and one run folder at the end."""
     single = make_model(EXACT, ["cell_type"])
     data, config, out = tmp_path / "cells.h5ad", tmp_path / "config.yaml", tmp_path / "run"
     tiny_data.write_h5ad(data)
     config.write_text(dump_config(single.config))
-    command = [*LATDIFF, "fit", str(data), "--config", str(config), "--out", str(out)]
+    command = [*launcher, "fit", str(data), "--config", str(config), "--out", str(out)]
     done = subprocess.run(
         [*command, "--devices", "2", "--strategy", "ddp"],
         capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
