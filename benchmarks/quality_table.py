@@ -86,9 +86,11 @@ def _page(rows: pd.DataFrame, runs: list[dict[str, Any]], title: str) -> str:
             f"cells, {sizes['genes']:,} genes; {sizes['cells_per_side']} cells per side.\n"
         )
         targets = PBMC3K if data == "pbmc3k" else OTHERS
-        parts += [_section(here, targets), _verdict(here, targets)]
-        if title == "Quality":
-            parts.append(_in_full(here, runs))
+        parts.append(_section(here, targets))
+        if "default" in set(here["generator"]):
+            parts.append(_verdict(here, targets))
+            if title == "Quality":
+                parts.append(_in_full(here, runs))
     return "\n".join(parts)
 
 
