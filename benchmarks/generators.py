@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import anndata
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 from scipy import sparse
 from splits import LABEL
 
 from latdiff_core import LatentDiffusion
-from latdiff_core.configs import ModelConfig, recipe_config
-
-LATENT = 32
-SCVI_EPOCHS = 400
-"""scvi-tools' own default for data sets of this size."""
+from latdiff_core.configs import ModelConfig, load_config, recipe_config
+from latdiff_core.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,14 @@ class Generated:
     settings: Mapping[str, Any] | None = None
 
 
-Generator = Callable[[anndata.AnnData, pd.Series, int], Generated]
+class Generator(Protocol):
+    """Fits training cells and makes one cell per label, by a seed."""
+
+    def __call__(self, train: anndata.AnnData, labels: pd.Series, seed: int) -> Generated:
+        """Fit and generate."""
+
+    def is_current(self, config: Any, seed: int) -> bool:
+        """Whether a stored run of the seed, of which this is the config, would be made the same way today."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,12 @@ class Recipe:
         """Whether a config is that of the seed, whatever it says in words."""
         ours, given = (c.model_dump(exclude={"description", "notes"}) for c in (self.config(seed), config))
         return ours == given
+
+    def is_current(self, config: Any, seed: int) -> bool:
+        try:
+            return self.is_of(load_config(yaml.safe_load(config)), seed)
+        except ConfigError:  # a field has another name by now
+            return False
 
     def is_kept(self, folder: Path, seed: int) -> bool:
         """Whether the fitted model of the seed is in ``folder``."""
@@ -99,7 +110,8 @@ def generated(
     return Generated(cells, 0.0, seconds, parameters, fitted.provenance["metrics"])
 
 
-def scvi(train: anndata.AnnData, labels: pd.Series, seed: int) -> Generated:
+@dataclass(frozen=True)
+class Scvi:
     """scvi-tools' SCVI, NB likelihood, one batch per label, cells drawn from the prior of the asked label.
 
     It generates as its model says: z from a standard normal, the library size from the log-normal that it keeps for
@@ -107,24 +119,38 @@ def scvi(train: anndata.AnnData, labels: pd.Series, seed: int) -> Generated:
     everything else is its own default. Its early stopping is off, as by default: the weight of the KL term rises over
     all its epochs, and before their end the prior that is drawn from is not yet the one that was trained for.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import scvi as tools
 
-        tools.settings.seed = seed
-        data = anndata.AnnData(train.X, obs=train.obs[[labels.name]].astype(str), var=train.var[[]])
-        tools.model.SCVI.setup_anndata(data, batch_key=labels.name)
-        settings = {"n_latent": LATENT, "n_hidden": 256, "gene_likelihood": "nb", "use_observed_lib_size": False}
-        model = tools.model.SCVI(data, **settings)
-        start = time.perf_counter()
-        model.train(SCVI_EPOCHS, accelerator="cpu", enable_progress_bar=False, logger=False)
-        fitted = time.perf_counter()
-        codes = dict(map(reversed, enumerate(model.adata_manager.get_state_registry("batch").categorical_mapping)))
-        counts = _prior_samples(model.module, np.array([codes[str(label)] for label in labels]), seed)
-    cells = anndata.AnnData(counts, obs=labels.astype(str).to_frame(), var=train.var[[]])
-    seconds = time.perf_counter() - fitted
-    told = {"scvi-tools": tools.__version__, "epochs": SCVI_EPOCHS, **settings}
-    return Generated(cells, fitted - start, seconds, _parameters(model.module), settings=told)
+    epochs: int = 400
+    """scvi-tools' own default for data sets of this size."""
+    n_latent: int = 32
+    n_hidden: int = 256
+    gene_likelihood: str = "nb"
+    use_observed_lib_size: bool = False
+
+    def is_current(self, config: Any, seed: int) -> bool:
+        return isinstance(config, Mapping) and asdict(self).items() <= config.items()
+
+    def __call__(self, train: anndata.AnnData, labels: pd.Series, seed: int) -> Generated:
+        settings = asdict(self)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import scvi as tools
+
+            tools.settings.seed = seed
+            data = anndata.AnnData(train.X, obs=train.obs[[labels.name]].astype(str), var=train.var[[]])
+            tools.model.SCVI.setup_anndata(data, batch_key=labels.name)
+            of_model = {key: value for key, value in settings.items() if key != "epochs"}
+            model = tools.model.SCVI(data, **of_model)
+            start = time.perf_counter()
+            model.train(self.epochs, accelerator="cpu", enable_progress_bar=False, logger=False)
+            fitted = time.perf_counter()
+            known = model.adata_manager.get_state_registry("batch").categorical_mapping
+            codes = dict(map(reversed, enumerate(known)))
+            counts = _prior_samples(model.module, np.array([codes[str(label)] for label in labels]), seed)
+        cells = anndata.AnnData(counts, obs=labels.astype(str).to_frame(), var=train.var[[]])
+        seconds = time.perf_counter() - fitted
+        told = {"scvi-tools": tools.__version__, **settings}
+        return Generated(cells, fitted - start, seconds, _parameters(model.module), settings=told)
 
 
 @torch.no_grad()
@@ -135,7 +161,7 @@ def _prior_samples(module: Any, batches: np.ndarray, seed: int) -> sparse.csr_ma
     blocks = []
     for codes in torch.as_tensor(batches).split(512):
         library = mean[codes] + variance[codes].sqrt() * torch.randn(len(codes))
-        z = torch.randn(len(codes), LATENT)
+        z = torch.randn(len(codes), module.n_latent)
         out = module.generative(z, library.unsqueeze(1).float(), batch_index=codes.unsqueeze(1))
         blocks.append(sparse.csr_matrix(out["px"].sample().numpy().astype(np.float32)))
     return sparse.vstack(blocks, format="csr")
@@ -147,7 +173,7 @@ def _parameters(network: torch.nn.Module) -> int:
 
 GENERATORS: Mapping[str, Generator] = {
     "default": Recipe("default"),
-    "scvi": scvi,
+    "scvi": Scvi(),
     "cfgen_like": Recipe("cfgen_like"),
     "scldm_like": Recipe("scldm_like"),
     "scdiffusion_like": Recipe("scdiffusion_like"),

@@ -6,13 +6,10 @@ import json
 from pathlib import Path
 
 import torch
-import yaml
-from generators import Generator, Recipe
+from generators import Generator
 from splits import LABEL, load_split
 
-from latdiff_core.configs import load_config
 from latdiff_core.data.files import write_text
-from latdiff_core.errors import ConfigError
 from latdiff_core.evaluation import evaluate
 
 RESULTS = Path(__file__).parent / "results"
@@ -24,7 +21,7 @@ SPLITS = 5
 def run_once(name: str, generator: Generator, data: Path, seed: int, folder: Path, threads: int) -> None:
     """Write ``folder/DATA-NAME-SEED.json`` with config, times, parameters and every score, and keep the cells.
 
-    A run that is there is not repeated, unless it is one of a recipe whose config has changed since.
+    A run that is there is not repeated, unless its recipe's config or what scVI is told has changed since.
     """
     path = folder / f"{data.stem}-{name.replace(' ', '_')}-{seed}.json"
     if path.exists() and not is_outdated(path, generator, seed):
@@ -33,8 +30,9 @@ def run_once(name: str, generator: Generator, data: Path, seed: int, folder: Pat
     torch.set_num_threads(threads)
     train, test = load_split(data)
     generated = generator(train, test.obs[LABEL], seed)
-    CELLS.mkdir(parents=True, exist_ok=True)
-    generated.cells.write_h5ad(CELLS / f"{path.stem}.h5ad")
+    kept = CELLS / folder.name / f"{path.stem}.h5ad"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    generated.cells.write_h5ad(kept)
     found = evaluate(test, generated.cells, train, [LABEL], seed=seed, splits=SPLITS)
     evaluation = {key: part for key, part in json.loads(found.to_json()).items() if key != "worst_genes"}
     document = {
@@ -47,11 +45,5 @@ def run_once(name: str, generator: Generator, data: Path, seed: int, folder: Pat
 
 
 def is_outdated(path: Path, generator: Generator, seed: int) -> bool:
-    """Whether the run of a recipe is of another config than today's, whatever it says in words."""
-    if not isinstance(generator, Recipe):
-        return False
-    try:
-        stored = load_config(yaml.safe_load(json.loads(path.read_text())["config"]))
-    except ConfigError:  # a field has another name by now
-        return True
-    return not generator.is_of(stored, seed)
+    """Whether a run would be made in another way today: by another config, whatever it says in words."""
+    return not generator.is_current(json.loads(path.read_text())["config"], seed)

@@ -102,9 +102,9 @@ def likelihood(data: Path) -> list[Row]:
     from torch.distributions import NegativeBinomial as TorchNB
 
     log_mu, log_theta, counts = _counts_at(0.95)
-    dense, logits = counts.dense(), torch.full((GENES,), -3.0)
-    bursts = torch.full((GENES,), 2.5)
-    parameters = [log_mu.requires_grad_(), log_theta.requires_grad_()]
+    dense, logits = counts.dense(), torch.full((GENES,), -3.0, requires_grad=True)
+    bursts = torch.full((GENES,), 2.5, requires_grad=True)
+    parameters = [log_mu.requires_grad_(), log_theta.requires_grad_(), logits, bursts]
 
     def timed(log_likelihood: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
         def step() -> None:

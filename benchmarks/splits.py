@@ -24,10 +24,10 @@ def load_split(path: Path, seed: int = 0) -> tuple[anndata.AnnData, anndata.AnnD
     Labels with fewer than 20 cells, "unassigned" cells, and genes seen in fewer than 3 training cells are dropped.
     """
     cells = anndata.read_h5ad(path)
-    cells.obs[LABEL] = cells.obs[UNSEEN.get(path.stem, LABEL)].astype(str)
+    cells.obs[LABEL] = cells.obs[UNSEEN.get(path.stem, LABEL)]
     sizes = cells.obs[LABEL].value_counts()
     kept = [name for name in sizes.index[sizes >= FEWEST_CELLS] if name != "unassigned"]
     cells = cells[cells.obs[LABEL].isin(kept)]
-    train, test = stratified_split(cells.obs[LABEL].to_numpy(), HELD_OUT, seed)
+    train, test = stratified_split(cells.obs[LABEL].astype(str).to_numpy(), HELD_OUT, seed)
     seen = cells.X[train].getnnz(axis=0) >= FEWEST_TRAINING_CELLS
     return cells[train][:, seen].copy(), cells[test][:, seen].copy()

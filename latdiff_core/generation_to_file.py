@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,8 @@ log = logging.getLogger(__name__)
 
 POLL = 0.5
 """Seconds between two looks for parts of other processes."""
-PATIENCE = 600.0
-"""Seconds without a new part after which the first process makes what others were to make: one may have died."""
+PATIENCE = 1800.0
+"""Seconds without a new part after which the first process, which has made all of its own, takes another for dead."""
 
 
 def generate_to_file(asked: AskedGeneration, path: Path, chunk: int, overwrite: bool, progress: bool) -> None:
@@ -41,7 +40,7 @@ def generate_to_file(asked: AskedGeneration, path: Path, chunk: int, overwrite: 
     OutputExistsError
         If the file exists, or parts of another request, or another process writes the same.
     GenerationInterrupted
-        At Ctrl-C.
+        At Ctrl-C, or when the parts of another process do not come.
     """
     rank, world = rank_and_world()
     generation, blocks = asked.generation, -(-chunk // BLOCK)
@@ -57,7 +56,7 @@ def generate_to_file(asked: AskedGeneration, path: Path, chunk: int, overwrite: 
         mine = range(rank, parts.parts, world)
         _generate_parts(generation, parts, blocks, mine, progress)
         if rank == 0:
-            _await(parts, mine, lambda number: _generate_parts(generation, parts, blocks, [number], progress))
+            _await(parts, mine)
             _join(asked, parts, path)
     except KeyboardInterrupt as error:
         made = parts.parts - len(parts.missing())
@@ -67,9 +66,7 @@ def generate_to_file(asked: AskedGeneration, path: Path, chunk: int, overwrite: 
         ) from error
 
 
-def _generate_parts(
-    generation: Generation, parts: PartsFolder, blocks: int, numbers: Sequence[int], progress: bool
-) -> None:
+def _generate_parts(generation: Generation, parts: PartsFolder, blocks: int, numbers: range, progress: bool) -> None:
     missing = set(parts.missing())
     todo = {k: range(k * blocks, min((k + 1) * blocks, len(generation))) for k in numbers if k in missing}
     total = sum(min(part.stop * BLOCK, generation.request.n) - part.start * BLOCK for part in todo.values())
@@ -80,8 +77,8 @@ def _generate_parts(
             del cells  # or it would stay while the next part is made
 
 
-def _await(parts: PartsFolder, mine: range, make: Callable[[int], None]) -> None:
-    """Return when all parts are there; those that do not come in time are made here, one by one."""
+def _await(parts: PartsFolder, mine: range) -> None:
+    """Return when all parts are there."""
     if awaited := parts.missing():
         log.warning("waiting for %d parts that other processes make", len(awaited))
     since = time.monotonic()
@@ -94,11 +91,12 @@ def _await(parts: PartsFolder, mine: range, make: Callable[[int], None]) -> None
         if missing != awaited:
             awaited, since = missing, time.monotonic()
         elif time.monotonic() - since >= PATIENCE:
-            log.warning("no part came for %.0f s; %d are missing, and one is made here", PATIENCE, len(missing))
-            make(missing[-1])  # the one that a process which is only slow comes to last
-            awaited = parts.missing()
-        else:
-            time.sleep(POLL)
+            raise GenerationInterrupted(
+                f"no part came for {PATIENCE / 60:.0f} minutes: a process that was to make some of the {len(missing)} "
+                f"that are missing seems to have died; the others are in {parts.folder}. To go on, repeat the same "
+                "command or call, with fewer processes or as many"
+            )
+        time.sleep(POLL)
 
 
 def _join(asked: AskedGeneration, parts: PartsFolder, path: Path) -> None:

@@ -125,8 +125,11 @@ def test_evaluate_prints_and_writes_what_it_found(latdiff, data_file, tmp_path, 
     arguments = ("evaluate", data_file, data_file, "--reference", data_file, "--condition", "cell_type", "--splits", 2)
     code, text, _ = latdiff(*arguments, "--report", page, "--json", document)
     assert code == 0
-    for words in ("2-Wasserstein distance", "gene-gene", "± chance", "which is", "condition by condition", str(page)):
+    for words in ("2-Wasserstein distance", "gene-gene correlations", "± chance", "which is", str(page)):
         assert words in text
+    shown = text[text.index("condition by condition") :]
+    assert all(f"\n {name} " in shown for name in set(anndata.read_h5ad(data_file).obs["cell_type"])), shown
+    assert "…" not in text, "nothing is cut at 80 columns"
     assert "<html" in page.read_text()
     assert "label_accuracy" in json.loads(document.read_text())["scores"]
     for wrong, message in (

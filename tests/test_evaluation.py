@@ -17,6 +17,7 @@ from latdiff_core.data import demo_data
 from latdiff_core.errors import DataError
 from latdiff_core.evaluation import METRICS, SCORES, evaluate, overview_figure, write_report
 from latdiff_core.evaluation.baselines import BASELINES
+from latdiff_core.evaluation.metrics import Metric
 from latdiff_core.evaluation.result import Evaluation
 
 
@@ -98,6 +99,24 @@ def test_where_chance_reaches_a_trivial_generator_nothing_is_called_real(halves,
     assert len(blind) > 0
     assert (blind["trivial"] <= blind["reach"]).all()
     assert (blind["distance"] <= blind["reach"]).all()
+
+
+def test_baselines_have_other_cells_in_every_split(halves, quick):
+    """Of the conditions of generated cells, but not just those of the half they are compared with."""
+    train, held_out, further = halves
+    seen: list[tuple[list[str], list[str]]] = []
+
+    class Spy(Metric):
+        title, scores = "Distances", {"w2": SCORES["w2"]}
+
+        def measure(self, cells, half, reference):
+            seen.append((sorted(cells.labels), sorted(half.labels)))
+            return {"w2": 0.0}
+
+    evaluate(held_out, further, train, ["cell_type"], splits=2, metrics=[Spy()])
+    poisson = [seen[2], seen[7]]  # generated, real, and three baselines in each split
+    assert poisson[0][0] != poisson[1][0]
+    assert all(of_baseline != of_half for of_baseline, of_half in poisson)
 
 
 def test_conditions_with_enough_cells_have_their_own_rows(perfect, halves):

@@ -28,7 +28,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     n = evaluation.settings["cells_per_side"]
     title = f"{n:,} generated cells against {n:,} held-out cells; aim at what real cells score"
     view = Table(title=title, box=SIMPLE, pad_edge=False)
-    view.add_column("score", no_wrap=True)
+    view.add_column("score", overflow="fold")
     for name in (GENERATED, REAL, "± chance", "trivial"):
         view.add_column(name, justify="right", no_wrap=True)
     view.add_column("which is", no_wrap=True)
@@ -41,22 +41,21 @@ def print_evaluation(evaluation: Evaluation) -> None:
     if len(evaluation.conditions) > 1:
         console.print(_condition_view(evaluation.conditions))
     for note in evaluation.settings["notes"]:
-        console.print(note, style="yellow")
+        console.print(note, style="yellow", markup=False)
 
 
 def _condition_view(conditions: pd.DataFrame) -> Table:
-    """The conditions that are farthest from real, and how far chance puts them."""
-    titles = {"w2": "2-Wasserstein", "mmd2": "MMD²", "label_accuracy": "label accuracy"}
+    """The conditions that are farthest from real beside their floors, and how far chance may put the two apart."""
     most = MOST_CONDITIONS
     worst = (conditions["w2"] / conditions["w2_real"]).nlargest(most).index
     shown = "condition by condition" if len(conditions) <= most else f"the {most} worst conditions"
-    view = Table(title=f"{shown}: generated (real ± chance)", box=SIMPLE, pad_edge=False)
+    view = Table(title=shown, box=SIMPLE, pad_edge=False)
     view.add_column("condition", overflow="fold")
-    for name in ("cells", *titles.values()):
+    for name in ("cells", "W2", "real", "±", "labels", "real", "±"):
         view.add_column(name, justify="right", no_wrap=True)
     for name, row in conditions.loc[worst].iterrows():
-        triples = [[format_number(row[f"{key}{side}"]) for side in ("", "_real", "_reach")] for key in titles]
-        view.add_row(str(name), f"{row['cells']:.0f}", *(f"{a} ({b} ± {c})" for a, b, c in triples))
+        figures = [row[f"{key}{side}"] for key in ("w2", "label_accuracy") for side in ("", "_real", "_reach")]
+        view.add_row(Text(str(name)), f"{row['cells']:.0f}", *map(format_number, figures))
     return view
 
 

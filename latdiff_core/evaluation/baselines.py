@@ -8,8 +8,11 @@ import numpy as np
 from scipy import sparse
 
 BASELINES = ("mean profile", "gene by gene", "training cells")
+BASELINE_SPLITS = 5
+"""Baselines are far off or at the floor; five splits tell."""
 FEWEST_CELLS = 3
 SMALLEST_EXCESS = 1e-6
+BLOCK = 256
 
 
 def baseline_counts(
@@ -46,7 +49,7 @@ def baseline_counts(
 
 def _poisson(cells: sparse.csr_matrix, n: int, rng: np.random.Generator) -> sparse.csr_matrix:
     mean = np.asarray(cells.mean(0), dtype=np.float64).ravel()
-    return sparse.csr_matrix(rng.poisson(mean, (n, len(mean))).astype(np.float32))
+    return _in_blocks(n, lambda rows: rng.poisson(mean, (rows, len(mean))))
 
 
 def _negative_binomial(cells: sparse.csr_matrix, n: int, rng: np.random.Generator) -> sparse.csr_matrix:
@@ -55,6 +58,16 @@ def _negative_binomial(cells: sparse.csr_matrix, n: int, rng: np.random.Generato
     variance = np.asarray(cells.multiply(cells).mean(0), dtype=np.float64).ravel() - mean**2
     dispersed = variance > mean * (1 + SMALLEST_EXCESS)
     theta = mean[dispersed] ** 2 / (variance - mean)[dispersed]
-    rates = np.broadcast_to(mean, (n, len(mean))).copy()
-    rates[:, dispersed] = rng.gamma(theta, mean[dispersed] / theta, (n, len(theta)))
-    return sparse.csr_matrix(rng.poisson(rates).astype(np.float32))
+
+    def draw(rows: int) -> np.ndarray:
+        rates = np.broadcast_to(mean, (rows, len(mean))).copy()
+        rates[:, dispersed] = rng.gamma(theta, mean[dispersed] / theta, (rows, len(theta)))
+        return rng.poisson(rates)
+
+    return _in_blocks(n, draw)
+
+
+def _in_blocks(n: int, draw: Callable[[int], np.ndarray]) -> sparse.csr_matrix:
+    """Dense draws of some cells at a time, (n, genes): all of them would be gigabytes."""
+    sizes = [min(BLOCK, n - start) for start in range(0, n, BLOCK)]
+    return sparse.vstack([sparse.csr_matrix(draw(size).astype(np.float32)) for size in sizes], format="csr")

@@ -11,7 +11,7 @@ import pandas as pd
 
 from latdiff_core.data import read_anndata
 from latdiff_core.errors import DataError
-from latdiff_core.evaluation.baselines import baseline_counts
+from latdiff_core.evaluation.baselines import BASELINE_SPLITS, baseline_counts
 from latdiff_core.evaluation.cells import CellSet, Reference
 from latdiff_core.evaluation.metrics import METRICS, Metric, mmd2, wasserstein2
 from latdiff_core.evaluation.metrics.genes import gene_wasserstein, zero_share
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 SPLITS = 10
-BASELINE_SPLITS = 5
-"""Baselines are far off or at the floor; five splits tell."""
 FEWEST_OF_CONDITION = 10
 
 
@@ -82,8 +80,8 @@ def evaluate(
     real, synthetic, reference = (read_anndata(cells) for cells in (real, synthetic, reference))
     cells = prepare(real, synthetic, reference, conditions, control, layer, seed)
     rng = np.random.default_rng(seed)
-    # By a stream of their own: drawn by the order of the first split they would have just its proportions of labels.
-    baselines = _baselines(cells, np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0]))
+    of_baselines = np.random.default_rng([seed, 1])  # by the other one they would have the labels of the first half
+    baselines = _baselines(cells, of_baselines)
     labelled = len(cells.reference.labels) > 1
     metrics = [metric for metric in metrics if labelled or not metric.needs_labels]
     rows: list[dict[str, object]] = []
@@ -94,7 +92,10 @@ def evaluate(
             order = rng.permutation(len(cells.real))
             half, other = cells.real[order[: cells.n]], cells.real[order[cells.n : 2 * cells.n]]
             generated = cells.synthetic[rng.choice(len(cells.synthetic), cells.n, replace=False)]
-            sides = {GENERATED: generated, REAL: other, **(baselines if split < BASELINE_SPLITS else {})}
+            sides = {GENERATED: generated, REAL: other}
+            if split < BASELINE_SPLITS:
+                for name, members in baselines.items():
+                    sides[name] = members[of_baselines.choice(len(members), cells.n, replace=False)]
             for metric in metrics:
                 for side, members in sides.items():
                     values = metric.measure(members, half, cells.reference)
@@ -121,8 +122,8 @@ def evaluate(
 
 
 def _baselines(cells: Prepared, rng: np.random.Generator) -> dict[str, CellSet]:
-    """As many cells of each trivial generator as are compared, of the conditions of generated ones."""
-    labels = cells.synthetic.labels[rng.permutation(len(cells.synthetic))[: cells.n]]
+    """Twice as many cells of each trivial generator as are compared at a time, of the conditions of generated ones."""
+    labels = cells.synthetic.labels[rng.permutation(len(cells.synthetic))[: 2 * cells.n]]
     training = cells.reference.cells
     made = baseline_counts(training.counts, training.labels, labels, rng)
     return {name: cells.cell_set(counts, labels) for name, counts in made.items()}

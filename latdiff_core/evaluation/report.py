@@ -14,7 +14,7 @@ import pandas as pd
 
 from latdiff_core import __version__
 from latdiff_core.data.files import write_text
-from latdiff_core.evaluation.baselines import BASELINES
+from latdiff_core.evaluation.baselines import BASELINE_SPLITS, BASELINES
 from latdiff_core.evaluation.figures import condition_figure, gene_figure, overview_figure, score_figure
 from latdiff_core.evaluation.metrics import METRICS
 from latdiff_core.evaluation.result import GENERATED, REAL, SCORES, Evaluation
@@ -49,6 +49,7 @@ def write_report(evaluation: Evaluation, path: str | Path) -> None:
         blind=[SCORES[str(key)].name for key in table.index[table["standing"] == "cannot tell"]],
         trivial=[SCORES[str(key)].name for key in table.index[table["standing"] == "trivial"]],
         baselines=BASELINES,
+        baseline_splits=BASELINE_SPLITS,
         sections=[(title, list(rows)) for title, rows in groupby(_rows(table), key=lambda row: row["heading"])],
         genes=_genes(evaluation.genes.head(WORST_GENES)),
         figures={name: figure and _embed(figure) for name, figure in figures.items()},
@@ -74,15 +75,17 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
             "name": SCORES[str(key)].name,
             "meaning": SCORES[str(key)].meaning,
             "standing": row["standing"],
-            "sides": [(format_number(row[side]), _interval(row, side)) for side in (GENERATED, REAL, *BASELINES)],
+            **{side: _with_interval(row, side) for side in (GENERATED, REAL)},
+            "baselines": [_with_interval(row, side) for side in BASELINES],
         }
         for key, row in table.iterrows()
     ]
 
 
-def _interval(row: pd.Series, side: str) -> str:
+def _with_interval(row: pd.Series, side: str) -> tuple[str, str]:
     low, high = row[f"{side}_low"], row[f"{side}_high"]
-    return f"{format_number(low)} to {format_number(high)}" if np.isfinite(low + high) else ""
+    interval = f"{format_number(low)} to {format_number(high)}" if np.isfinite(low + high) else ""
+    return format_number(row[side]), interval
 
 
 def _genes(table: pd.DataFrame) -> list[list[str]]:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from latdiff_core.errors import ConfigError
 from latdiff_core.interfaces import Covariates, GeneStatistics, Sizes
 from latdiff_counts.fast_parameter import FastParameter
-from latdiff_counts.likelihood import LOG_THETA_RANGE
 
 DispersionOf = Literal["gene", "condition", "cell"]
+LOG_THETA_LIMITS = (-12.0, 24.0)
+"""Of what decoders make: below it, single counts are beyond all that can be counted."""
 
 
 class Dispersion(nn.Module):
@@ -64,4 +65,4 @@ class Dispersion(nn.Module):
             log_theta = log_theta + depth.unsqueeze(-1) * self.by_depth()  # (batch, genes)
         if self.by_cell is not None:
             log_theta = log_theta + self.by_cell(hidden)  # (batch, genes)
-        return log_theta.clamp(*LOG_THETA_RANGE)
+        return log_theta.clamp(*LOG_THETA_LIMITS)

@@ -26,7 +26,7 @@ STIRLING_FROM = 8.0
 SERIES_BELOW = 0.02
 """Below this u, log1p(u)/u - 1 is taken from its power series."""
 LOG_THETA_RANGE = (-40.0, 24.0)
-"""Where the arithmetic is exact to float32: decoders keep log theta inside."""
+"""Where the arithmetic is exact to float32."""
 
 
 def nb_log_zero(log_mu: Tensor, log_theta: Tensor) -> Tensor:

@@ -20,8 +20,9 @@ from latdiff_counts.sparse_distribution import SparseCountDistribution
 INITIAL_TAIL_LOGIT = -3.5
 """Training starts with 3 % of the counts in the tail: near the plain NB, where the mixture still has a gradient."""
 INITIAL_LOG_BURST = 2.5
-"""Training starts with a tail that varies 13 times as much as a Poisson does."""
-LOG_BURST_RANGE = (-12.0, 12.0)
+"""Training starts with a tail that varies 13 times as much as a Poisson does. Of the tenth of the genes that are
+counted most, the median ended at 3.0 on pbmc3k and at 1.1 on kang_ifnb."""
+LOG_BURST_RANGE = (-8.0, 12.0)
 
 
 class NegativeBinomialMixture(SparseCountDistribution):
@@ -33,7 +34,8 @@ class NegativeBinomialMixture(SparseCountDistribution):
     larger bursts, in the tail more of them. A tail with a theta of its own has to fit the rare outliers of genes that
     are hardly expressed, and then gives those that are to hundreds in single cells.
 
-    Both components have the mean mu, so that only the tail is mixed. scvi-tools' ``NegativeBinomialMixture`` is another
+    Both components have the mean mu. Which is the wider one is for the data to say: where mu > burst theta, in genes
+    that are counted a lot, it is the body. scvi-tools' ``NegativeBinomialMixture`` is another
     model, foreground and background of a protein: two means, and one theta unless a second is given.
 
     Parameters
@@ -85,19 +87,19 @@ class NegativeBinomialMixture(SparseCountDistribution):
         log_mu, log_theta, log_burst, tail_logits = parameters
         zeros = nb_log_zero(log_mu, log_theta), _tail_log_zero(log_mu, log_burst)
         body, tail = (torch.expm1(log_zero).neg_() for log_zero in zeros)
-        in_tail = torch.sigmoid(tail_logits + (tail / body).log())  # of the counts that are not zero
+        in_tail = torch.sigmoid(tail_logits + tail.log() - body.log())  # of the counts that are not zero
         drawn_in_tail = torch.bernoulli(in_tail, generator=generator).bool()
         return positive_nb(log_mu, torch.where(drawn_in_tail, _log_theta_tail(log_mu, log_burst), log_theta), generator)
 
 
 def _log_theta_tail(log_mu: Tensor, log_burst: Tensor) -> Tensor:
-    """Log of mu / burst, kept where the arithmetic is exact; beyond it lie only means that are never counted."""
-    return (log_mu - log_burst).clamp(*LOG_THETA_RANGE)
+    """Log of mu / burst, kept where the arithmetic is exact; below it lie only means that are never counted."""
+    return (log_mu - log_burst).clamp(min=LOG_THETA_RANGE[0])
 
 
 def _tail_log_zero(log_mu: Tensor, log_burst: Tensor) -> Tensor:
     """log NB(0; mu, mu / burst) = -mu log1p(burst) / burst: of the gene alone but for the mean."""
-    return -log_mu.exp() * (softplus(log_burst) * (-log_burst).exp())
+    return log_mu.exp() * (-softplus(log_burst) * (-log_burst).exp())
 
 
 class NegativeBinomialMixtureDecoder(Decoder):
@@ -124,7 +126,7 @@ class NegativeBinomialMixtureDecoder(Decoder):
 
 
 class NegativeBinomialMixtureDecoderConfig(DispersedConfig, DecoderConfig):
-    """Two negative binomials with one mean, the rarer one in large bursts: heavier tails than a single one."""
+    """Two negative binomials with one mean, one of them in bursts of one size: heavier tails than a single one."""
 
     kind: Literal["negative_binomial_mixture"] = "negative_binomial_mixture"
 

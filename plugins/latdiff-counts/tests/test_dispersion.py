@@ -15,8 +15,7 @@ from latdiff_counts import (
     NegativeBinomialMixtureDecoderConfig,
     ZeroInflatedNegativeBinomialDecoderConfig,
 )
-from latdiff_counts.dispersion import Dispersion
-from latdiff_counts.likelihood import LOG_THETA_RANGE
+from latdiff_counts.dispersion import LOG_THETA_LIMITS, Dispersion
 
 CONFIGS = [
     NegativeBinomialDecoderConfig(),
@@ -130,7 +129,7 @@ def test_theta_cannot_leave_the_range_in_which_the_likelihood_is_exact():
         with torch.no_grad():
             dispersion.by_gene.offset.copy_(torch.tensor([-100.0, 100.0]))
         log_theta = _log_theta(dispersion)
-        assert torch.equal(log_theta, torch.tensor(LOG_THETA_RANGE).expand_as(log_theta))
+        assert torch.equal(log_theta, torch.tensor(LOG_THETA_LIMITS).expand_as(log_theta))
 
 
 def test_dispersion_per_condition_without_conditions_is_a_config_error():

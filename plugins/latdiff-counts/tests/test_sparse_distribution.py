@@ -22,7 +22,7 @@ def _extremes(kind: type[SparseCountDistribution]) -> tuple[list[Tensor], Tensor
         Poisson: (log_mu,),
         NegativeBinomial: (log_mu, log_theta),
         ZeroInflatedNegativeBinomial: (log_mu, log_theta, logits),
-        NegativeBinomialMixture: (log_mu, log_theta, torch.tensor([-12.0, 0.0, 12.0]), logits),
+        NegativeBinomialMixture: (log_mu, log_theta, torch.tensor([-8.0, 0.0, 12.0]), logits),
     }[kind]
     *parameters, counts = (grid.reshape(-1, 1) for grid in torch.meshgrid(*axes, x, indexing="ij"))
     return parameters, counts
