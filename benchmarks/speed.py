@@ -22,7 +22,7 @@ from latdiff_core.data.files import write_text
 FOLDER = RESULTS / "speed"
 HEADINGS = ("work", "threads", "latdiff", "against", "ratio", "to reach")
 HOW = """Printed by `benchmarks/speed.py`: every row in a process of its own, both sides in one run, medians of repeats
-(generation, streaming and training from disk: one run each).
+(streaming and training from disk: one run each).
 The GEMM floor of a training step is the time of the decoder's three matrix products alone: forward, gradient of the
 input, gradient of the weights.
 """
