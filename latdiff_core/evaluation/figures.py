@@ -74,7 +74,8 @@ def condition_figure(evaluation: Evaluation) -> Figure | None:
         axis.barh(rows + 0.2, table[f"{key}_real"], 0.38, color=COLORS[REAL], label=REAL)
         axis.barh(rows - 0.2, table[key], 0.38, color=COLORS[GENERATED], label=GENERATED, **chance)
         axis.set(title=title, yticks=rows)
-        _finish(axis, loc="lower left", framealpha=0.9, frameon=True)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
     axes[0].set_yticklabels([_text(f"{name} ({n})") for name, n in table["cells"].items()])
     axes[2].set_xlim(0, 1.02)
     return figure
