@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import anndata
@@ -18,8 +19,8 @@ DATA_SETS = (*TUNED_ON, *UNSEEN)
 FEWEST_CELLS, FEWEST_TRAINING_CELLS, HELD_OUT = 20, 3, 0.3
 
 
-def load_split(path: Path, seed: int = 0) -> tuple[anndata.AnnData, anndata.AnnData]:
-    """Training and held-out cells, 70/30, stratified by label.
+def load_split(path: Path, seed: int = 0, strata: Sequence[str] = (LABEL,)) -> tuple[anndata.AnnData, anndata.AnnData]:
+    """Training and held-out cells, 70/30, stratified by label, or by several columns together.
 
     Labels with fewer than 20 cells, "unassigned" cells, and genes seen in fewer than 3 training cells are dropped.
     """
@@ -28,6 +29,6 @@ def load_split(path: Path, seed: int = 0) -> tuple[anndata.AnnData, anndata.AnnD
     sizes = cells.obs[LABEL].value_counts()
     kept = [name for name in sizes.index[sizes >= FEWEST_CELLS] if name != "unassigned"]
     cells = cells[cells.obs[LABEL].isin(kept)]
-    train, test = stratified_split(cells.obs[LABEL].astype(str).to_numpy(), HELD_OUT, seed)
+    train, test = stratified_split(cells.obs[list(strata)].astype(str).sum(axis=1).to_numpy(), HELD_OUT, seed)
     seen = cells.X[train].getnnz(axis=0) >= FEWEST_TRAINING_CELLS
     return cells[train][:, seen].copy(), cells[test][:, seen].copy()

@@ -57,7 +57,7 @@ class TrainingInterrupted(LatdiffError):
 
 
 class GenerationInterrupted(LatdiffError):
-    """Generation to a file was stopped by the user; the message says how to go on."""
+    """Generation to a file was stopped by the user, or by a process that died; the message says how to go on."""
 
 
 def require_shape(name: str, tensor: Tensor, shape: Sequence[int]) -> None:

@@ -51,8 +51,6 @@ def generate_to_file(asked: AskedGeneration, path: Path, chunk: int, overwrite: 
         return
     parts.open(overwrite, leader=rank == 0)
     try:
-        if made := parts.parts - len(parts.missing()):
-            log.warning("%d of %d parts are in %s and not made again", made, parts.parts, parts.folder)
         mine = range(rank, parts.parts, world)
         _generate_parts(generation, parts, blocks, mine, progress)
         if rank == 0:
@@ -68,6 +66,10 @@ def generate_to_file(asked: AskedGeneration, path: Path, chunk: int, overwrite: 
 
 def _generate_parts(generation: Generation, parts: PartsFolder, blocks: int, numbers: range, progress: bool) -> None:
     missing = set(parts.missing())
+    if len(missing) < parts.parts:
+        log.warning(
+            "%d of %d parts are in %s and not made again", parts.parts - len(missing), parts.parts, parts.folder
+        )
     todo = {k: range(k * blocks, min((k + 1) * blocks, len(generation))) for k in numbers if k in missing}
     total = sum(min(part.stop * BLOCK, generation.request.n) - part.start * BLOCK for part in todo.values())
     with progress_bar("generating", total, progress) as advance:

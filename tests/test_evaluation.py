@@ -127,10 +127,9 @@ def test_conditions_with_enough_cells_have_their_own_rows(perfect, halves):
     assert table.loc["Dendritic", "w2"] == pytest.approx(table.loc["Dendritic", "w2_real"], rel=0.2)
     assert (table[["w2_reach", "mmd2_reach"]].fillna(1.0) > 0).all(axis=None)
     few = sorted(set(perfect.cells.reference.labels) - set(table.index))
-    assert [note for note in perfect.settings["notes"] if "condition by condition" in note] == [
-        f"Fewer than 10 cells per side, so not compared condition by condition: {', '.join(few[:5])}"
-        + (", …." if len(few) > 5 else ".")
-    ]
+    assert len(few) > 5
+    said = f"not compared one by one: {', '.join(few[:5])} and {len(few) - 5} more."
+    assert sum(said in note for note in perfect.settings["notes"]) == 1
 
 
 def test_the_worst_genes_come_first(halves, quick):

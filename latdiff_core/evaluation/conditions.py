@@ -84,6 +84,12 @@ def control_contrasts(training: pd.DataFrame, control: Mapping[str, str] | None)
     return contrasts
 
 
+def some_of(labels: Sequence[str], most: int = 5) -> str:
+    """Labels as a sentence names them, the first few of many."""
+    more = f" and {len(labels) - most} more" if len(labels) > most else ""
+    return ", ".join(labels[:most]) + more
+
+
 def check_labels(labels: Mapping[str, np.ndarray]) -> list[str]:
     """Notes on conditions that the sets do not share, or have in different proportions.
 
@@ -101,7 +107,7 @@ def check_labels(labels: Mapping[str, np.ndarray]) -> list[str]:
     for what in labels:
         lacking = list(shares.index[shares[what] == 0])
         if lacking:
-            notes.append(f"No {what} cells of {', '.join(lacking[:5])}{', …' if len(lacking) > 5 else ''}.")
+            notes.append(f"No {what} cells of {some_of(lacking)}.")
     if (shares["generated"] - shares["held-out"]).abs().sum() / 2 > SHARES_DIFFER:
         notes.append(
             "Generated and held-out cells have their conditions in different proportions, which every score over all "

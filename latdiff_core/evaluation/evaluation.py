@@ -13,6 +13,7 @@ from latdiff_core.data import read_anndata
 from latdiff_core.errors import DataError
 from latdiff_core.evaluation.baselines import BASELINE_SPLITS, baseline_counts
 from latdiff_core.evaluation.cells import CellSet, Reference
+from latdiff_core.evaluation.conditions import some_of
 from latdiff_core.evaluation.metrics import METRICS, Metric, mmd2, wasserstein2
 from latdiff_core.evaluation.metrics.genes import gene_wasserstein, zero_share
 from latdiff_core.evaluation.prepare import Prepared, prepare
@@ -80,7 +81,7 @@ def evaluate(
     real, synthetic, reference = (read_anndata(cells) for cells in (real, synthetic, reference))
     cells = prepare(real, synthetic, reference, conditions, control, layer, seed)
     rng = np.random.default_rng(seed)
-    of_baselines = np.random.default_rng([seed, 1])  # by the other one they would have the labels of the first half
+    of_baselines = np.random.default_rng([seed, 1])  # from rng's stream they would get just the first half's labels
     baselines = _baselines(cells, of_baselines)
     labelled = len(cells.reference.labels) > 1
     metrics = [metric for metric in metrics if labelled or not metric.needs_labels]
@@ -163,8 +164,7 @@ def _left_out(conditions: pd.DataFrame, reference: Reference) -> list[str]:
     few = [label for label in reference.labels if label not in conditions.index]
     if len(reference.labels) == 1 or not few:
         return []
-    named = f"{', '.join(few[:5])}{', …' if len(few) > 5 else ''}"
-    return [f"Fewer than {FEWEST_OF_CONDITION} cells per side, so not compared condition by condition: {named}."]
+    return [f"Fewer than {FEWEST_OF_CONDITION} cells per side, so not compared one by one: {some_of(few)}."]
 
 
 def _gene_table(cells: Prepared, distances: np.ndarray) -> pd.DataFrame:
