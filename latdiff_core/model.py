@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -44,6 +45,8 @@ from latdiff_core.ranks import check_world, is_first
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
+
+log = logging.getLogger(__name__)
 
 EMBEDDING_BATCH = 512
 
@@ -163,6 +166,11 @@ class LatentDiffusion:
             first = read_through(counts, schema, annotations)
             on_disk = not sparse.issparse(counts)
             if is_first():
+                if first.of_reads and not self.config.autoencoder.decoder.zero_inflated:
+                    log.warning(
+                        "counts are zero or far larger than those of molecules (UMIs); if they are sequencing reads, "
+                        "autoencoder.decoder.kind=zero_inflated_negative_binomial generates them better"
+                    )
                 open_checkpoints(Path(folder), self.config, first.fingerprint, on_disk, resume)
             try:
                 result = fit_model(self.config, CellData(counts, annotations, schema), Path(folder), progress)

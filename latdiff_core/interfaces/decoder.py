@@ -109,9 +109,16 @@ class Decoder(nn.Module, ABC):
 
 
 class DecoderConfig(ComponentConfig, ABC):
-    """Base config of decoders."""
+    """Base config of decoders.
+
+    Attributes
+    ----------
+    zero_inflated
+        Whether zeros have a probability of their own, as counts of reads need.
+    """
 
     interface = "decoder"
+    zero_inflated: ClassVar[bool] = False
 
     @abstractmethod
     def build(self, *, sizes: Sizes, statistics: GeneStatistics | None) -> Decoder:

@@ -37,8 +37,9 @@ class CountNetworkConfig(HiddenConfig):
     ``conditional`` it has no meaning."""
     weight_prior: PositiveFloat | None = None
     """Standard deviation that a gene's log expression is expected to have: that of a normal prior on the weights from
-    the last hidden layer to the genes, times the root of their number. The smaller, the less a gene that is seldom
-    counted departs from its mean profile, and the more a small data set's effects are shrunk; null for no prior."""
+    the last hidden layer to the genes, times the root of their number; also that of the logit of its zero inflation,
+    and of its log dispersion where that is per cell. The smaller, the less a gene that is seldom counted departs from
+    its mean profile, and the more a small data set's effects are shrunk; null for no prior."""
 
     def build_network(self, sizes: Sizes, statistics: GeneStatistics | None) -> CountNetwork:
         """Make the network to the means."""
@@ -128,10 +129,13 @@ class CountNetwork(nn.Module):
         logits = product.to(torch.promote_types(product.dtype, torch.float32)) + self.logits.bias
         return logits.log_softmax(-1) + library.to(logits.dtype).log().unsqueeze(-1), hidden
 
-    def log_prior(self) -> Tensor:
-        """Log-density of the weights to the genes in nats, up to a constant, a scalar; 0 without a prior."""
-        weights = self.logits.weight
+    def log_prior(self, *heads: Tensor) -> Tensor:
+        """Log-density of the weights to the genes in nats, up to a constant, a scalar; 0 without a prior.
+
+        ``heads`` are the weights of further numbers per gene from the same layer, which fit noise as these do.
+        """
         if self.weight_prior is None:
-            return weights.new_zeros(())
+            return self.logits.weight.new_zeros(())
         variance = self.weight_prior**2 / self.logits.in_features
-        return -weights.float().square().sum() / (2 * variance)
+        squares = torch.stack([weights.float().square().sum() for weights in (self.logits.weight, *heads)])
+        return -squares.sum() / (2 * variance)

@@ -54,6 +54,11 @@ class Dispersion(nn.Module):
         if self.by_cell is not None:
             nn.init.zeros_(self.by_cell.weight)
 
+    @property
+    def heads(self) -> tuple[Tensor, ...]:
+        """The weights from the decoder's last hidden layer, if there are any, for ``CountNetwork.log_prior``."""
+        return () if self.by_cell is None else (self.by_cell.weight,)
+
     def forward(self, hidden: Tensor, library: Tensor, covariates: Covariates) -> Tensor:
         """log theta in float32 or better, (genes,), or (batch, genes) when it is not per gene alone."""
         log_theta = self.by_gene()

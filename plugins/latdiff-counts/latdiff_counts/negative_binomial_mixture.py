@@ -122,7 +122,7 @@ class NegativeBinomialMixtureDecoder(Decoder):
         return NegativeBinomialMixture(log_mu, log_theta, log_burst, self.tail_logits())
 
     def log_prior(self) -> Tensor:
-        return self.network.log_prior()
+        return self.network.log_prior(*self.dispersion.heads)
 
 
 class NegativeBinomialMixtureDecoderConfig(DispersedConfig, DecoderConfig):

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import linear, softplus
 
 from latdiff_core.interfaces import Covariates, Decoder, DecoderConfig, GeneStatistics, Sizes
 from latdiff_counts.count_network import CountNetwork, DispersedConfig
@@ -70,7 +70,12 @@ class ZeroInflatedNegativeBinomial(SparseCountDistribution):
 
 
 class ZeroInflatedNegativeBinomialDecoder(Decoder):
-    """A mirrored MLP to mean and zero inflation of each gene and cell, and the dispersion."""
+    """A mirrored MLP to mean and zero inflation of each gene and cell, and the dispersion.
+
+    The mean is that of the counts, zeros of the gate included, so that those of a cell add up to its library; its NB
+    part has 1 / (1 - pi) times as much. (scvi-tools' decoder gives the NB part the mean that adds up: of cells with
+    much inflation it generates fewer counts than it is asked for.)
+    """
 
     def __init__(self, network: CountNetwork, dispersion: Dispersion) -> None:
         super().__init__()
@@ -81,18 +86,19 @@ class ZeroInflatedNegativeBinomialDecoder(Decoder):
         nn.init.constant_(self.zi_logits.bias, INITIAL_ZI_LOGIT)
 
     def forward(self, z: Tensor, library: Tensor, covariates: Covariates) -> ZeroInflatedNegativeBinomial:
-        log_mu, hidden = self.network(z, library, covariates)
+        log_mean, hidden = self.network(z, library, covariates)
         log_theta = self.dispersion(hidden, library, covariates)
-        zi_logits = linear(hidden, self.zi_logits.weight).to(log_mu.dtype) + self.zi_logits.bias
-        return ZeroInflatedNegativeBinomial(log_mu, log_theta, zi_logits)
+        zi_logits = linear(hidden, self.zi_logits.weight).to(log_mean.dtype) + self.zi_logits.bias
+        return ZeroInflatedNegativeBinomial(log_mean + softplus(zi_logits), log_theta, zi_logits)
 
     def log_prior(self) -> Tensor:
-        return self.network.log_prior()
+        return self.network.log_prior(self.zi_logits.weight, *self.dispersion.heads)
 
 
 class ZeroInflatedNegativeBinomialDecoderConfig(DispersedConfig, DecoderConfig):
     """Negative binomial counts with additional zeros."""
 
+    zero_inflated = True
     kind: Literal["zero_inflated_negative_binomial"] = "zero_inflated_negative_binomial"
 
     def build(self, *, sizes: Sizes, statistics: GeneStatistics | None) -> ZeroInflatedNegativeBinomialDecoder:

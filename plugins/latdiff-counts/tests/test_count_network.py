@@ -8,7 +8,12 @@ from torch import Tensor
 
 from latdiff_core.interfaces import Covariates, GeneStatistics, Sizes
 from latdiff_core.testing.toys import nudge
-from latdiff_counts import PoissonDecoderConfig
+from latdiff_counts import (
+    NegativeBinomialDecoderConfig,
+    NegativeBinomialMixtureDecoderConfig,
+    PoissonDecoderConfig,
+    ZeroInflatedNegativeBinomialDecoderConfig,
+)
 from latdiff_counts.count_network import CountNetwork
 
 
@@ -66,6 +71,26 @@ def test_the_prior_is_the_normal_density_of_the_last_weights():
     density, at_zero = (prior.log_prob(w).sum() for w in (network.logits.weight, torch.zeros(7, 16)))
     torch.testing.assert_close(network.log_prior(), density - at_zero)
     assert nudge(_network(7)).log_prior() == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "heads"),
+    [
+        (NegativeBinomialDecoderConfig(hidden=(16,), weight_prior=0.2), 1),
+        (NegativeBinomialDecoderConfig(hidden=(16,), weight_prior=0.2, dispersion="cell"), 2),
+        (NegativeBinomialMixtureDecoderConfig(hidden=(16,), weight_prior=0.2, dispersion="cell"), 2),
+        (ZeroInflatedNegativeBinomialDecoderConfig(hidden=(16,), weight_prior=0.2), 2),
+        (ZeroInflatedNegativeBinomialDecoderConfig(hidden=(16,), weight_prior=0.2, dispersion="cell"), 3),
+    ],
+)
+def test_the_prior_holds_for_all_weights_to_the_genes(config, heads):
+    """Without one the weights of the zero inflation fitted noise after a sixth of the training."""
+    decoder = nudge(config.build(sizes=Sizes(genes=7, latent_dim=4), statistics=None))
+    decoder.log_prior().backward()
+    matrices = [w for w in decoder.parameters() if w.shape == (7, 16)]
+    assert len(matrices) == heads
+    for weights in matrices:
+        torch.testing.assert_close(weights.grad, -weights * 16 / 0.2**2)
 
 
 def test_with_a_prior_every_cell_begins_at_the_mean_profile_exactly(make_statistics):

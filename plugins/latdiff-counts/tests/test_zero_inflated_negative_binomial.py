@@ -81,3 +81,13 @@ def test_training_starts_near_the_plain_negative_binomial():
     distribution = decoder(torch.randn(8, 4), torch.full((8,), 100.0), Covariates.average(8, sizes))
     zi_logits = distribution.parameters[2]
     assert torch.sigmoid(zi_logits).flatten().tolist() == pytest.approx([0.05] * 160, abs=0.01)
+
+
+def test_the_means_of_a_cell_add_up_to_its_library():
+    """Also where most counts are zeros of the gate: a cell that is asked to have so many counts has them."""
+    sizes, library = Sizes(genes=20, latent_dim=4), torch.tensor([1.0, 100.0, 1e6])
+    decoder = ZeroInflatedNegativeBinomialDecoderConfig().build(sizes=sizes, statistics=None)
+    torch.nn.init.normal_(decoder.zi_logits.bias, std=3.0)
+    distribution = decoder(torch.randn(3, 4), library, Covariates.average(3, sizes))
+    assert torch.sigmoid(distribution.parameters[2]).max() > 0.9
+    torch.testing.assert_close(distribution.mean.sum(-1), library)
