@@ -37,9 +37,9 @@ class CountNetworkConfig(HiddenConfig):
     ``conditional`` it has no meaning."""
     weight_prior: PositiveFloat | None = None
     """Standard deviation that a gene's log expression is expected to have: that of a normal prior on the weights from
-    the last hidden layer to the genes, times the root of their number; also that of the logit of its zero inflation,
-    and of its log dispersion where that is per cell. The smaller, the less a gene that is seldom counted departs from
-    its mean profile, and the more a small data set's effects are shrunk; null for no prior."""
+    the last hidden layer to the genes, times the root of their number; also that of its log dispersion where that is
+    per cell, and, times 2.5, of the logit of its zero inflation. The smaller, the less a gene that is seldom counted
+    departs from its mean profile, and the more a small data set's effects are shrunk; null for no prior."""
 
     def build_network(self, sizes: Sizes, statistics: GeneStatistics | None) -> CountNetwork:
         """Make the network to the means."""
@@ -132,7 +132,8 @@ class CountNetwork(nn.Module):
     def log_prior(self, *heads: Tensor) -> Tensor:
         """Log-density of the weights to the genes in nats, up to a constant, a scalar; 0 without a prior.
 
-        ``heads`` are the weights of further numbers per gene from the same layer, which fit noise as these do.
+        ``heads`` are the weights of further numbers per gene from the same layer, which fit noise as these do, each
+        divided by how much more its numbers are expected to vary.
         """
         if self.weight_prior is None:
             return self.logits.weight.new_zeros(())

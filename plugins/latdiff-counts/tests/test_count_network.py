@@ -74,23 +74,22 @@ def test_the_prior_is_the_normal_density_of_the_last_weights():
 
 
 @pytest.mark.parametrize(
-    ("config", "heads"),
+    ("config", "spreads"),
     [
-        (NegativeBinomialDecoderConfig(hidden=(16,), weight_prior=0.2), 1),
-        (NegativeBinomialDecoderConfig(hidden=(16,), weight_prior=0.2, dispersion="cell"), 2),
-        (NegativeBinomialMixtureDecoderConfig(hidden=(16,), weight_prior=0.2, dispersion="cell"), 2),
-        (ZeroInflatedNegativeBinomialDecoderConfig(hidden=(16,), weight_prior=0.2), 2),
-        (ZeroInflatedNegativeBinomialDecoderConfig(hidden=(16,), weight_prior=0.2, dispersion="cell"), 3),
+        (NegativeBinomialDecoderConfig(hidden=(16,), weight_prior=0.2), [1.0]),
+        (NegativeBinomialDecoderConfig(hidden=(16,), weight_prior=0.2, dispersion="cell"), [1.0, 1.0]),
+        (NegativeBinomialMixtureDecoderConfig(hidden=(16,), weight_prior=0.2, dispersion="cell"), [1.0, 1.0]),
+        (ZeroInflatedNegativeBinomialDecoderConfig(hidden=(16,), weight_prior=0.2), [1.0, 2.5]),
     ],
 )
-def test_the_prior_holds_for_all_weights_to_the_genes(config, heads):
+def test_the_prior_holds_for_all_weights_to_the_genes(config, spreads):
     """Without one the weights of the zero inflation fitted noise after a sixth of the training."""
     decoder = nudge(config.build(sizes=Sizes(genes=7, latent_dim=4), statistics=None))
     decoder.log_prior().backward()
     matrices = [w for w in decoder.parameters() if w.shape == (7, 16)]
-    assert len(matrices) == heads
-    for weights in matrices:
-        torch.testing.assert_close(weights.grad, -weights * 16 / 0.2**2)
+    assert len(matrices) == len(spreads)
+    for weights, spread in zip(matrices, spreads, strict=True):
+        torch.testing.assert_close(weights.grad, -weights * 16 / (0.2 * spread) ** 2)
 
 
 def test_with_a_prior_every_cell_begins_at_the_mean_profile_exactly(make_statistics):
