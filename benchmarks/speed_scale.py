@@ -40,7 +40,7 @@ SHORT = {
     "training.accelerator": "cpu",
 }
 """Speed does not depend on how well a model is trained."""
-STREAMED = (10_000, 100_000, 1_000_000)
+STREAMED = {".zarr": (10_000, 100_000, 1_000_000), ".h5ad": (10_000, 100_000)}
 REPEATS = 5
 """Of both sides of `generation` in turn."""
 DISK_CELLS, DISK_GENES, DISK_SHARE, CHUNK = 500_000, 2000, 0.05, 10_000
@@ -73,14 +73,17 @@ def generation(data: Path) -> list[Row]:
 def streaming(data: Path) -> list[Row]:
     """More cells to a file, against fewer."""
     folder = run_folder(data, DISK_GENES)
-    few, *more = (_alone(_generate_to, str(folder), n) for n in STREAMED)
-    return [
-        _beside(
-            f"generation of {n:,} cells x {DISK_GENES:,} genes to .zarr",
-            many, f"{STREAMED[0]:,} cells", few, "0.9 to 1.1, memory too",
-        )
-        for n, many in zip(STREAMED[1:], more, strict=True)
-    ]  # fmt: skip
+    rows = []
+    for suffix, numbers in STREAMED.items():
+        few, *more = (_alone(_generate_to, str(folder), n, suffix) for n in numbers)
+        rows += [
+            _beside(
+                f"generation of {n:,} cells x {DISK_GENES:,} genes to {suffix}",
+                many, f"{numbers[0]:,} cells", few, "0.9 to 1.1, memory too",
+            )
+            for n, many in zip(numbers[1:], more, strict=True)
+        ]  # fmt: skip
+    return rows
 
 
 def out_of_core(data: Path) -> list[Row]:
@@ -133,12 +136,12 @@ def _generate(folder: str, n: int, dense: bool) -> float:
     return n / _timed(lambda: model.generate(n))
 
 
-def _generate_to(folder: str, n: int) -> float:
+def _generate_to(folder: str, n: int, suffix: str) -> float:
     """Cells per second to a file."""
     model = LatentDiffusion.load(folder)
     model.generate(512)
     with tempfile.TemporaryDirectory() as out:
-        return n / _timed(lambda: model.generate_to(Path(out) / "cells.zarr", n))
+        return n / _timed(lambda: model.generate_to(Path(out) / f"cells{suffix}", n))
 
 
 def _epoch(path: str, on_disk: bool) -> float:

@@ -1,0 +1,112 @@
+"""Whether `torch.compile` gains anything on this machine: `python benchmarks/compiled.py --data FOLDER`.
+
+Each piece of work as it is and compiled, in turn and in one process: a training step of stage 1 (the NB of `speed.py`,
+and the default recipe), one of stage 2, and the sampling of latents, all of pbmc3k. Printed are medians, and how long
+the first compiled calls took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from collections.abc import Callable
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import torch
+from speed_models import BATCH, NB, Stage1
+from speed_scale import run_folder
+from timing import seconds
+from torch import nn
+from torch.optim import AdamW
+
+from latdiff_core import LatentDiffusion
+from latdiff_core.cpu import tuned_cpu
+
+Work = Callable[[], Any]
+BATCHES, ROUNDS, REPEATS = 8, 5, 9
+"""Batches differ in their stored entries, so what is compiled must take any number of them."""
+LATENTS = 256
+
+
+def optimised(model: nn.Module, loss: Callable[[], torch.Tensor], clip: float) -> Work:
+    """A training step on a loss."""
+    optimizer = AdamW(model.parameters(), 1e-3, fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss().backward()
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+
+    return step
+
+
+def stage_1(cells: anndata.AnnData, overrides: dict[str, Any], compiled: bool) -> Work:
+    """A training step of stage 1, with its whole loss compiled."""
+    stage = Stage1(cells, overrides)
+    model, section = stage.build(), stage.config.training.autoencoder
+    batches = cycle([stage.data[list(range(k * BATCH, (k + 1) * BATCH))] for k in range(BATCHES)])
+
+    def loss(counts: Any, covariates: Any) -> torch.Tensor:
+        elbo = model.elbo(counts, covariates, section.kl_weight)
+        value: torch.Tensor = (elbo.loss - model.decoder.log_prior() / len(stage.data)) / counts.genes
+        return value
+
+    taken = torch.compile(loss) if compiled else loss
+
+    def of_next() -> torch.Tensor:
+        batch = next(batches)
+        return taken(batch.counts, batch.covariates)
+
+    return optimised(model, of_next, section.gradient_clip)
+
+
+def stage_2(model: LatentDiffusion, compiled: bool) -> tuple[Work, Work]:
+    """A training step of stage 2, and the sampling of latents, with the network compiled."""
+    diffusion = copy.deepcopy(model.fitted.diffusion).requires_grad_(True)
+    if compiled:
+        diffusion.denoiser = torch.compile(diffusion.denoiser)
+    conditions = model.fitted.training_cells.conditions[np.arange(LATENTS)]
+    x = torch.randn(LATENTS, diffusion.dim)
+    clip = model.config.training.diffusion.gradient_clip
+    step = optimised(diffusion.train(), lambda: diffusion.loss(x, conditions, diffusion.draw(conditions)).mean(), clip)
+    return step, lambda: diffusion.sample(conditions)
+
+
+def compare(name: str, eager: Work, compiled: Work) -> None:
+    """Print how long both take."""
+    start = time.perf_counter()
+    for _ in range(BATCHES + 1):
+        compiled()
+    first = time.perf_counter() - start
+    times = np.median([[seconds(work, REPEATS) for work in (eager, compiled)] for _ in range(ROUNDS)], axis=0)
+    was, now = 1e3 * times
+    print(f"{name}: {was:.1f} ms, compiled {now:.1f} ms ({was / now:.2f}), first {BATCHES + 1} calls {first:.0f} s")
+
+
+def main() -> None:
+    """Compare all four."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the .h5ad files")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.compiler.config.force_disable_caches = True  # of earlier calls of this script
+    print(f"{arguments.threads} threads")
+    cells = anndata.read_h5ad(arguments.data / "pbmc3k.h5ad")
+    model = LatentDiffusion.load(run_folder(arguments.data, None))
+    with tuned_cpu():
+        for name, overrides in (("NB", NB), ("default recipe", {"training.accelerator": "cpu"})):
+            compare(f"a step of stage 1, {name}", *(stage_1(cells, overrides, c) for c in (False, True)))
+        steps, samples = zip(*(stage_2(model, c) for c in (False, True)), strict=True)
+        compare("a step of stage 2", *steps)
+        compare(f"sampling {LATENTS} latents", *samples)
+
+
+if __name__ == "__main__":
+    main()
