@@ -18,11 +18,9 @@ from typing import Any
 import anndata
 import numpy as np
 import torch
-from speed_models import BATCH, NB, Stage1
+from speed_models import BATCH, NB, Stage1, training_step
 from speed_scale import run_folder
 from timing import seconds
-from torch import nn
-from torch.optim import AdamW
 
 from latdiff_core import LatentDiffusion
 from latdiff_core.cpu import tuned_cpu
@@ -33,37 +31,18 @@ BATCHES, ROUNDS, REPEATS = 8, 5, 9
 LATENTS = 256
 
 
-def optimised(model: nn.Module, loss: Callable[[], torch.Tensor], clip: float) -> Work:
-    """A training step on a loss."""
-    optimizer = AdamW(model.parameters(), 1e-3, fused=True)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        loss().backward()
-        nn.utils.clip_grad_norm_(model.parameters(), clip)
-        optimizer.step()
-
-    return step
-
-
 def stage_1(cells: anndata.AnnData, overrides: dict[str, Any], compiled: bool) -> Work:
     """A training step of stage 1, with its whole loss compiled."""
     stage = Stage1(cells, overrides)
-    model, section = stage.build(), stage.config.training.autoencoder
+    model = stage.build()
     batches = cycle([stage.data[list(range(k * BATCH, (k + 1) * BATCH))] for k in range(BATCHES)])
-
-    def loss(counts: Any, covariates: Any) -> torch.Tensor:
-        elbo = model.elbo(counts, covariates, section.kl_weight)
-        value: torch.Tensor = (elbo.loss - model.decoder.log_prior() / len(stage.data)) / counts.genes
-        return value
-
-    taken = torch.compile(loss) if compiled else loss
+    loss = torch.compile(stage.loss(model)) if compiled else stage.loss(model)
 
     def of_next() -> torch.Tensor:
         batch = next(batches)
-        return taken(batch.counts, batch.covariates)
+        return loss(batch.counts, batch.covariates)
 
-    return optimised(model, of_next, section.gradient_clip)
+    return training_step(model, of_next, stage.config.training.autoencoder.gradient_clip)
 
 
 def stage_2(model: LatentDiffusion, compiled: bool) -> tuple[Work, Work]:
@@ -74,7 +53,8 @@ def stage_2(model: LatentDiffusion, compiled: bool) -> tuple[Work, Work]:
     conditions = model.fitted.training_cells.conditions[np.arange(LATENTS)]
     x = torch.randn(LATENTS, diffusion.dim)
     clip = model.config.training.diffusion.gradient_clip
-    step = optimised(diffusion.train(), lambda: diffusion.loss(x, conditions, diffusion.draw(conditions)).mean(), clip)
+    diffusion.train()
+    step = training_step(diffusion, lambda: diffusion.loss(x, conditions, diffusion.draw(conditions)).mean(), clip)
     return step, lambda: diffusion.sample(conditions)
 
 

@@ -14,11 +14,10 @@ from typing import Any
 
 import anndata
 import torch
-from speed_models import BATCH, NB, Stage1
+from speed_models import BATCH, NB, Stage1, training_step
 from speed_scale import run_folder
 from speed_works import gemm_floor
 from timing import seconds
-from torch.optim import AdamW
 from torch.profiler import profile
 
 from latdiff_core import LatentDiffusion
@@ -27,21 +26,13 @@ from latdiff_core.cpu import tuned_cpu
 STEPS, CELLS, ROWS = 10, 1024, 25
 
 
-def training_step(cells: anndata.AnnData, overrides: dict[str, Any]) -> Callable[[], None]:
-    """One step of stage 1 on the first batch, as the trainer makes it."""
+def first_step(cells: anndata.AnnData, overrides: dict[str, Any]) -> Callable[[], None]:
+    """One step of stage 1 on the first batch."""
     stage = Stage1(cells, overrides)
-    model, section = stage.build(), stage.config.training.autoencoder
-    optimizer = AdamW(model.parameters(), section.learning_rate, fused=True)
-    batch = stage.data[list(range(BATCH))]
-
-    def step() -> None:
-        optimizer.zero_grad()
-        elbo = model.elbo(batch.counts, batch.covariates, section.kl_weight)
-        ((elbo.loss - model.decoder.log_prior() / len(stage.data)) / batch.counts.genes).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), section.gradient_clip)
-        optimizer.step()
-
-    return step
+    model, batch = stage.build(), stage.data[list(range(BATCH))]
+    loss = stage.loss(model)
+    clip = stage.config.training.autoencoder.gradient_clip
+    return training_step(model, lambda: loss(batch.counts, batch.covariates), clip)
 
 
 def show(title: str, work: Callable[[], Any], repeats: int) -> None:
@@ -66,8 +57,8 @@ def main() -> None:
     cells = anndata.read_h5ad(arguments.data / "pbmc3k.h5ad")
     print(f"{arguments.threads} threads; matrix products of a decoder's step: {1e3 * gemm_floor(cells.n_vars):.1f} ms")
     with tuned_cpu():
-        show("a step of stage 1, NB", training_step(cells, NB), STEPS)
-        show("a step of stage 1, default recipe", training_step(cells, {"training.accelerator": "cpu"}), STEPS)
+        show("a step of stage 1, NB", first_step(cells, NB), STEPS)
+        show("a step of stage 1, default recipe", first_step(cells, {"training.accelerator": "cpu"}), STEPS)
     model = LatentDiffusion.load(run_folder(arguments.data, None))
     show(f"generation of {CELLS} cells", lambda: model.generate(CELLS), 3)
 

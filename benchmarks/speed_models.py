@@ -12,6 +12,8 @@ from typing import Any
 import anndata
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
 
 from latdiff_core.assembly import build_autoencoder
 from latdiff_core.conditions import Annotations
@@ -50,6 +52,16 @@ class Stage1:
         torch.manual_seed(0)
         return build_autoencoder(self.config, self.schema, self.statistics)
 
+    def loss(self, model: Any) -> Callable[[Any, Any], Tensor]:
+        """What the trainer minimises, of counts and covariates of a batch."""
+        section = self.config.training.autoencoder
+
+        def loss(counts: Any, covariates: Any) -> Tensor:
+            elbo = model.elbo(counts, covariates, section.kl_weight)
+            return (elbo.loss - model.decoder.log_prior() / len(self.data)) / counts.genes
+
+        return loss
+
     def train(self, epochs: int) -> float:
         """Seconds of so many epochs."""
         section, model = self.config.training.autoencoder, self.build()
@@ -62,6 +74,19 @@ class Stage1:
                 folder=Path(folder), progress=False,
             )  # fmt: skip
             return time.perf_counter() - start
+
+
+def training_step(model: nn.Module, loss: Callable[[], Tensor], clip: float) -> Callable[[], None]:
+    """One step on a loss, as the trainer makes it."""
+    optimizer = AdamW(model.parameters(), LEARNING_RATE, fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss().backward()
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+
+    return step
 
 
 def scvi_stage1(cells: anndata.AnnData) -> Callable[[int], float]:
