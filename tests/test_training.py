@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 
 from latdiff_core import LatentDiffusion
@@ -17,6 +18,7 @@ from latdiff_core.conditions import Annotations, Conditions
 from latdiff_core.data import raw_counts
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import LatdiffError, OutputExistsError, RunFolderError, TrainingInterrupted
+from latdiff_core.training import checkpoints
 from latdiff_core.training import fit as fitting
 from latdiff_core.training.batches import CellData, LatentBatch, Shuffled
 from latdiff_core.training.modules import AutoencoderStage, DiffusionStage, warmup_cosine
@@ -77,11 +79,12 @@ def test_fitting_leaves_data_and_random_states_as_they_were(make_model, tiny_dat
 
 
 @pytest.mark.usefixtures("_interrupt_signal")
-@pytest.mark.parametrize("epoch", [0, 2])
+@pytest.mark.parametrize(("epoch", "seconds"), [(0, 30.0), (2, 30.0), (2, 0.0)])
 @pytest.mark.parametrize("stage", STAGES)
 def test_an_interrupted_fit_resumes_to_exactly_the_uninterrupted_weights(
-    make_model, fitted_model, tiny_data, tmp_path, monkeypatch, stage, epoch
+    make_model, fitted_model, tiny_data, tmp_path, monkeypatch, stage, epoch, seconds
 ):
+    monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN", seconds)
     with monkeypatch.context() as patch:
         raise_at(patch, stage, epoch, KeyboardInterrupt())
         with pytest.raises(TrainingInterrupted):
@@ -153,25 +156,42 @@ def test_there_must_be_something_to_resume(make_model, tiny_data, tmp_path):
 def test_checkpoints_need_no_unpickling_of_code(make_model, tiny_data, tmp_path):
     make_model().fit(tiny_data, checkpoints=tmp_path, progress=False)
     files = sorted(f.relative_to(tmp_path).as_posix() for f in tmp_path.rglob("*.ckpt"))
-    assert files == ["autoencoder/best.ckpt", "autoencoder/last.ckpt", "diffusion/best.ckpt", "diffusion/last.ckpt"]
+    assert files == ["autoencoder/last.ckpt", "diffusion/last.ckpt"]
     for file in files:
         assert "state_dict" in torch.load(tmp_path / file, weights_only=True)
 
 
+@pytest.mark.parametrize(("seconds", "epochs"), [(0.0, [0, 1, 2, 3]), (3600.0, [0, 3])])
+def test_checkpoints_are_written_at_the_first_epoch_the_last_and_when_it_is_time(
+    make_model, tiny_data, monkeypatch, seconds, epochs
+):
+    """After each of many short epochs they would take longer than the training."""
+    written, save = [], Trainer.save_checkpoint
+    monkeypatch.setattr(
+        Trainer, "save_checkpoint", lambda self, path: written.append(self.current_epoch) or save(self, path)
+    )
+    monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN", seconds)
+    make_model({"training.autoencoder.epochs": 4, "training.diffusion.checks": 4}).fit(tiny_data, progress=False)
+    assert written == 2 * epochs
+
+
 def test_the_weights_of_the_best_held_out_loss_are_kept(make_model, tiny_data, tmp_path, monkeypatch):
-    losses = [1.0, 0.5, 2.0]
+    losses, looked_at = [1.0, 0.5, 2.0], []
+
+    def validation_step(self, *_):
+        looked_at.append({name: value.clone() for name, value in self.model.state_dict().items()})
+        self.log("val_loss", losses[self.current_epoch], batch_size=1)
+
     for stage in STAGES:
-        monkeypatch.setattr(
-            stage, "validation_step", lambda self, *_: self.log("val_loss", losses[self.current_epoch], batch_size=1)
-        )
-    model = make_model().fit(tiny_data, checkpoints=tmp_path, progress=False)
-    for stage in ("autoencoder", "diffusion"):
-        best, last = (torch.load(tmp_path / stage / f"{n}.ckpt", weights_only=True) for n in ("best", "last"))
-        assert (best["epoch"], last["epoch"]) == (1, 2)
-        kept = {f"model.{k}": v for k, v in getattr(model.fitted, stage).state_dict().items()}
-        assert_same(kept, best["state_dict"])
-        assert any(not torch.equal(kept[name], last["state_dict"][name]) for name in kept)
-        assert model.fitted.provenance["metrics"][f"{stage}_val_loss"] == 0.5
+        monkeypatch.setattr(stage, "validation_step", validation_step)
+    fitted = make_model().fit(tiny_data, checkpoints=tmp_path, progress=False).fitted
+    again = make_model().fit(tiny_data, checkpoints=tmp_path, resume=True, progress=False).fitted
+    for stage, (_, best, last) in (("autoencoder", looked_at[:3]), ("diffusion", looked_at[3:])):
+        kept = getattr(fitted, stage).state_dict()
+        assert_same(kept, best)
+        assert any(not torch.equal(kept[name], last[name]) for name in kept)
+        assert_same(kept, getattr(again, stage).state_dict())
+        assert fitted.provenance["metrics"][f"{stage}_val_loss"] == 0.5
 
 
 def test_training_on_all_cells_keeps_the_last_weights(make_model, tiny_data, tmp_path):

@@ -11,14 +11,15 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import Callback, WeightAveraging
 from torch.utils.data import DataLoader
 
 from latdiff_core.configs import TrainingConfig
-from latdiff_core.errors import ConfigError, RunFolderError
+from latdiff_core.errors import ConfigError
 from latdiff_core.ranks import is_first, wait_for_all
 from latdiff_core.training.average import ExponentialAverage
 from latdiff_core.training.callbacks import History, SeedEpochs, StageProgress
+from latdiff_core.training.checkpoints import BestWeights, RegularCheckpoint, read_checkpoint
 from latdiff_core.training.modules import Stage
 
 
@@ -42,18 +43,16 @@ def run_stage(
     Raises
     ------
     KeyboardInterrupt
-        At Ctrl-C; ``folder`` then holds the checkpoint of the last finished epoch.
+        At Ctrl-C; ``folder`` then holds the checkpoint of an epoch that ended in the last half minute, or of the last.
     """
-    last, best = folder / "last.ckpt", folder / "best.ckpt"
-    history = History()
-    callbacks: list[Callback] = [SeedEpochs(config.seed), history]
+    last, history, best = folder / "last.ckpt", History(), BestWeights()
+    callbacks: list[Callback] = [SeedEpochs(config.seed), history, RegularCheckpoint(last)]
+    if validation is not None:
+        callbacks.append(best)
     if ema_decay:
         callbacks.append(WeightAveraging(multi_avg_fn=ExponentialAverage(ema_decay)))
     if progress and is_first():
         callbacks.append(StageProgress(title))
-    if validation is not None:
-        callbacks.append(_checkpoint(folder, "best", monitor="val_loss"))
-    callbacks.append(_checkpoint(folder, "last", monitor=None))
     with warnings.catch_warnings(), _quiet_lightning():
         # Lightning's advice on workers, loggers and schedulers is addressed to authors of training scripts.
         warnings.filterwarnings("ignore", module="lightning")
@@ -85,19 +84,9 @@ def run_stage(
         except SystemExit as error:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt(f"{title} training was interrupted in epoch {trainer.current_epoch}") from error
     wait_for_all()  # until the first process has written the last checkpoint
-    chosen = best if validation is not None else last
-    stage.load_state_dict(read_checkpoint(chosen)["state_dict"])
+    stage.load_state_dict(best.weights or read_checkpoint(last)["state_dict"])
     stage.model.eval().requires_grad_(False)
     return history.rows
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Tensors and plain values of a checkpoint, on the CPU; a damaged file is a RunFolderError."""
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:
-        raise RunFolderError(f"{path} is damaged; remove {path.parent.parent} and fit again ({error})") from error
-    return checkpoint
 
 
 @contextmanager
@@ -112,10 +101,3 @@ def _quiet_lightning() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _checkpoint(folder: Path, name: str, monitor: str | None) -> ModelCheckpoint:
-    return ModelCheckpoint(
-        dirpath=folder, filename=name, monitor=monitor, save_top_k=1, enable_version_counter=False,
-        save_on_train_epoch_end=True, auto_insert_metric_name=False,
-    )  # fmt: skip
