@@ -195,7 +195,9 @@ def test_the_weights_of_the_best_held_out_loss_are_kept(make_model, tiny_data, t
 
 
 def test_training_on_all_cells_keeps_the_last_weights(make_model, tiny_data, tmp_path):
-    model = make_model({"training.validation_fraction": 0.0}).fit(tiny_data, checkpoints=tmp_path, progress=False)
+    overrides = {"training.validation_fraction": 0.0, "training.autoencoder.ema_decay": 0.0}
+    overrides["training.diffusion.ema_decay"] = 0.0
+    model = make_model(overrides).fit(tiny_data, checkpoints=tmp_path, progress=False)
     for stage in ("autoencoder", "diffusion"):
         kept = {f"model.{k}": v for k, v in getattr(model.fitted, stage).state_dict().items()}
         assert_same(kept, torch.load(tmp_path / stage / "last.ckpt", weights_only=True)["state_dict"])

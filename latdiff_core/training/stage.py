@@ -1,4 +1,4 @@
-"""Runs one stage on a Lightning trainer: checkpoints, resuming, the best weights at the end."""
+"""Runs one stage on a Lightning trainer: checkpoints, resuming, the kept weights at the end."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, WeightAveraging
+from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
 from latdiff_core.configs import TrainingConfig
 from latdiff_core.errors import ConfigError
-from latdiff_core.ranks import is_first, wait_for_all
-from latdiff_core.training.average import ExponentialAverage
+from latdiff_core.ranks import is_first
 from latdiff_core.training.callbacks import History, SeedEpochs, StageProgress
-from latdiff_core.training.checkpoints import BestWeights, RegularCheckpoint, read_checkpoint
+from latdiff_core.training.checkpoints import RegularCheckpoint, read_checkpoint
+from latdiff_core.training.kept_weights import KeptWeights
 from latdiff_core.training.modules import Stage
 
 
@@ -45,12 +45,8 @@ def run_stage(
     KeyboardInterrupt
         At Ctrl-C; ``folder`` then holds the checkpoint of an epoch that ended in the last half minute, or of the last.
     """
-    last, history, best = folder / "last.ckpt", History(), BestWeights()
-    callbacks: list[Callback] = [SeedEpochs(config.seed), history, RegularCheckpoint(last)]
-    if validation is not None:
-        callbacks.append(best)
-    if ema_decay:
-        callbacks.append(WeightAveraging(multi_avg_fn=ExponentialAverage(ema_decay)))
+    last, history, kept = folder / "last.ckpt", History(), KeptWeights(ema_decay)
+    callbacks: list[Callback] = [SeedEpochs(config.seed), history, kept, RegularCheckpoint(last)]
     if progress and is_first():
         callbacks.append(StageProgress(title))
     with warnings.catch_warnings(), _quiet_lightning():
@@ -83,8 +79,7 @@ def run_stage(
             trainer.fit(stage, train, validation, ckpt_path=resume, weights_only=True)
         except SystemExit as error:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt(f"{title} training was interrupted in epoch {trainer.current_epoch}") from error
-    wait_for_all()  # until the first process has written the last checkpoint
-    stage.load_state_dict(best.weights or read_checkpoint(last)["state_dict"])
+    stage.load_state_dict(kept.weights, strict=False)
     stage.model.eval().requires_grad_(False)
     return history.rows
 

@@ -1,0 +1,78 @@
+"""The weights that are kept of a training: averaged over its steps, and those of the lowest held-out loss."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+
+class KeptWeights(Callback):
+    """Averages the weights, looks at held-out cells with the average, and remembers it where their loss was lowest.
+
+    The average moves by average <- average + (1 - decay) (weights - average) after each step. After n updates the decay
+    is min(decay, (1 + n) / (10 + n)), so that a short training is not an average over the untrained weights that it
+    began with; without decay there is none, and the weights themselves are looked at.
+
+    Lightning's ``WeightAveraging`` keeps its average on the CPU, where models are before training starts, and waits for
+    a GPU three times per step.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.average: dict[str, Tensor] = {}
+        self.best: dict[str, Tensor] = {}
+        self.lowest_loss = math.inf
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """What is kept by name; empty where that is what the model holds after the last step."""
+        return self.best or self.average
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.average = {name: value.to(pl_module.device) for name, value in self.average.items()}  # of a checkpoint
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if not self.decay:
+            return
+        if not self.average:
+            self.average = _copy(pl_module)
+            return
+        self.updates += 1
+        share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        weights = [weight.detach() for weight in pl_module.parameters()]
+        torch._foreach_lerp_(list(self.average.values()), weights, share)
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._swap(pl_module)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._swap(pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        loss = float(trainer.callback_metrics.get("val_loss", math.inf))
+        if loss < self.lowest_loss:
+            self.lowest_loss = loss
+            self.best = {k: v.clone() for k, v in self.average.items()} if self.average else _copy(pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        kept = ("updates", "average", "best", "lowest_loss")
+        return {name: getattr(self, name) for name in kept}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        vars(self).update(state_dict)
+
+    def _swap(self, pl_module: pl.LightningModule) -> None:
+        """The average into the model, and what was there into its place."""
+        for name, weight in pl_module.named_parameters():
+            if name in self.average:
+                weight.data, self.average[name] = self.average[name], weight.data
+
+
+def _copy(pl_module: pl.LightningModule) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in pl_module.named_parameters()}
