@@ -11,15 +11,18 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from runs import BOOK, RESULTS
-from speed_works import WORKS
+from speed_works import CPU_ONLY, WORKS
+from timing import name_of
 
 from latdiff_core.data.files import write_text
 
-FOLDER = RESULTS / "speed"
+FOLDERS = {"cpu": RESULTS / "speed", "gpu": RESULTS / "speed_gpu"}
 HEADINGS = ("work", "threads", "latdiff", "against", "ratio", "to reach")
 HOW = """Printed by `benchmarks/speed.py`: every row in a process of its own, both sides in one run, medians of repeats
 (streaming and training from disk: one run each).
@@ -28,28 +31,37 @@ input, gradient of the weights.
 """
 
 
-def measure(work: str, data: Path, threads: int) -> None:
+def measure(work: str, data: Path, threads: int, accelerator: str) -> None:
     """Measure one row in this process, and write its JSON."""
     torch.set_num_threads(threads)
-    rows = WORKS[work](data)
-    document = {"work": work, "threads": threads, "torch": torch.__version__, "rows": rows}
-    write_text(FOLDER / f"{work}.json", json.dumps(document, indent=1) + "\n")
+    rows = WORKS[work](data, accelerator)
+    document = {
+        "work": work, "threads": threads, "on": name_of(accelerator), "torch": torch.__version__, "rows": rows,
+    }  # fmt: skip
+    write_text(FOLDERS[accelerator] / f"{work}.json", json.dumps(document, indent=1) + "\n")
 
 
 def write_table() -> None:
     """The page of the book, from the JSON of every row, and print it."""
-    lines = ["# Speed\n", HOW, _line(HEADINGS), "|---" * len(HEADINGS) + "|"]
-    for path in (FOLDER / f"{work}.json" for work in WORKS):
-        if not path.is_file():
-            continue
-        document = json.loads(path.read_text())
+    tables = [["# Speed\n", HOW]]
+    for accelerator, folder in FOLDERS.items():
+        documents = [json.loads(path.read_text()) for work in WORKS if (path := folder / f"{work}.json").is_file()]
+        if documents:
+            named = " and ".join(sorted({document["on"] for document in documents if "on" in document}))
+            tables.append([f"## On a {named if accelerator == 'gpu' else 'CPU'}\n", *_table(documents)])
+    page = "\n\n".join("\n".join(lines) for lines in tables) + "\n"
+    write_text(BOOK / "speed.md", page)
+    print(page)
+
+
+def _table(documents: list[dict[str, Any]]) -> Iterator[str]:
+    yield _line(HEADINGS)
+    yield "|---" * len(HEADINGS) + "|"
+    for document in documents:
         for row in document["rows"]:
             ratio = f"{row['ratio']:.2f}" if "ratio" in row else ""
             values = {**row, "threads": document["threads"], "ratio": ratio}
-            lines.append(_line([str(values.get(heading, "")) for heading in HEADINGS]))
-    page = "\n".join(lines) + "\n"
-    write_text(BOOK / "speed.md", page)
-    print(page)
+            yield _line([str(values.get(heading, "")) for heading in HEADINGS])
 
 
 def _line(cells: list[str] | tuple[str, ...]) -> str:
@@ -62,16 +74,20 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the .h5ad files")
     parser.add_argument("--works", nargs="+", default=list(WORKS), choices=list(WORKS))
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--accelerator", default="cpu", choices=list(FOLDERS))
     parser.add_argument("--again", action="store_true", help="measure also what was measured before")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     for work in arguments.works:
+        if arguments.accelerator == "gpu" and work in CPU_ONLY:
+            continue
         if arguments.here:
-            measure(work, arguments.data, arguments.threads)
-        elif arguments.again or not (FOLDER / f"{work}.json").is_file():
+            measure(work, arguments.data, arguments.threads, arguments.accelerator)
+        elif arguments.again or not (FOLDERS[arguments.accelerator] / f"{work}.json").is_file():
             print(work, flush=True)
             command = [sys.executable, __file__, "--data", arguments.data, "--works", work, "--here"]
-            subprocess.run([*map(str, command), "--threads", str(arguments.threads)], check=True)
+            command += ["--threads", arguments.threads, "--accelerator", arguments.accelerator]
+            subprocess.run([*map(str, command)], check=True)
     if not arguments.here:
         write_table()
 

@@ -20,6 +20,7 @@ from latdiff_core.conditions import Annotations
 from latdiff_core.configs import ModelConfig, recipe_config
 from latdiff_core.cpu import tuned_cpu
 from latdiff_core.data import annotation_table, build_schema, encode_obs, gene_statistics, raw_counts
+from latdiff_core.device import chosen_device
 from latdiff_core.training.batches import CellData, Shuffled, loader
 from latdiff_core.training.modules import AutoencoderStage
 from latdiff_core.training.stage import run_stage
@@ -30,7 +31,6 @@ NB = {
     "autoencoder.encoder": {"kind": "mlp", "hidden": [HIDDEN, HIDDEN]},
     "autoencoder.decoder": {"kind": "negative_binomial", "hidden": [HIDDEN, HIDDEN]},
     "training.autoencoder": {"batch_size": BATCH, "learning_rate": LEARNING_RATE},
-    "training.accelerator": "cpu",
 }
 """Two hidden layers on both sides, as scvi-tools' model below has them."""
 
@@ -66,7 +66,7 @@ class Stage1:
         """Seconds of so many epochs."""
         section, model = self.config.training.autoencoder, self.build()
         stage = AutoencoderStage(model, section, epochs, cells=len(self.data))
-        with tempfile.TemporaryDirectory() as folder, tuned_cpu():
+        with tempfile.TemporaryDirectory() as folder, tuned_cpu(chosen_device(self.config.training.accelerator)):
             start = time.perf_counter()
             run_stage(
                 stage, "stage 1", loader(self.data, Shuffled(len(self.data), section.batch_size, 0)), None,
@@ -89,7 +89,7 @@ def training_step(model: nn.Module, loss: Callable[[], Tensor], clip: float) -> 
     return step
 
 
-def scvi_stage1(cells: anndata.AnnData) -> Callable[[int], float]:
+def scvi_stage1(cells: anndata.AnnData, accelerator: str) -> Callable[[int], float]:
     """The same of scvi-tools' SCVI: seconds of so many epochs of a new model."""
     warnings.simplefilter("ignore")
     import logging
@@ -105,7 +105,7 @@ def scvi_stage1(cells: anndata.AnnData) -> Callable[[int], float]:
         model = scvi.model.SCVI(data, n_hidden=HIDDEN, n_layers=2, n_latent=LATENT, gene_likelihood="nb")
         start = time.perf_counter()
         model.train(
-            epochs, accelerator="cpu", batch_size=BATCH, train_size=1.0, enable_progress_bar=False, logger=False,
+            epochs, accelerator=accelerator, batch_size=BATCH, train_size=1.0, enable_progress_bar=False, logger=False,
             enable_checkpointing=False, plan_kwargs={"lr": LEARNING_RATE},
         )  # fmt: skip
         return time.perf_counter() - start

@@ -7,7 +7,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import pandas as pd
 import torch
 from generators import Recipe
 from runs import MODELS
+from timing import once
 
 from latdiff_core import LatentDiffusion
 from latdiff_core.assembly import build_autoencoder
@@ -26,6 +26,7 @@ from latdiff_core.conditions import Annotations
 from latdiff_core.configs import recipe_config
 from latdiff_core.cpu import tuned_cpu
 from latdiff_core.data import annotation_table, build_schema, encode_obs, gene_statistics, open_counts, read_through
+from latdiff_core.device import Accelerator, chosen_device
 from latdiff_core.interfaces import CountDistribution
 from latdiff_core.training import CellData
 from latdiff_core.training.fit import training_batches
@@ -37,10 +38,10 @@ Row = dict[str, Any]
 SHORT = {
     "training.autoencoder": {"epochs": 3, "min_steps": 100, "learning_rate": 2e-3},
     "training.diffusion": {"steps": 200, "checks": 1},
-    "training.accelerator": "cpu",
 }
 """Speed does not depend on how well a model is trained."""
 STREAMED = {".zarr": (10_000, 100_000, 1_000_000), ".h5ad": (10_000, 100_000)}
+GENERATED = {"cpu": 10_000, "gpu": 50_000}
 REPEATS = 5
 """Of both sides of `generation` in turn."""
 DISK_CELLS, DISK_GENES, DISK_SHARE, CHUNK = 500_000, 2000, 0.05, 10_000
@@ -57,25 +58,26 @@ def run_folder(data: Path, genes: int | None) -> Path:
     return folder
 
 
-def generation(data: Path) -> list[Row]:
-    """10,000 cells of all genes, against a dense decoder."""
-    folder = run_folder(data, None)
+def generation(data: Path, accelerator: Accelerator) -> list[Row]:
+    """Cells of all genes, against a dense decoder."""
+    folder, cells = run_folder(data, None), GENERATED[accelerator]
     genes = len(LatentDiffusion.load(folder).fitted.schema.genes)
-    repeats = [[_alone(_generate, str(folder), 10_000, dense) for dense in (False, True)] for _ in range(REPEATS)]
+    sides = [(str(folder), cells, dense, accelerator) for dense in (False, True)]
+    repeats = [[_alone(_generate, *side) for side in sides] for _ in range(REPEATS)]
     ours, dense = (
         (statistics.median(rate for rate, _ in side), statistics.median(memory for _, memory in side))
         for side in zip(*repeats, strict=True)
     )
-    work = f"generation, 10,000 cells x {genes:,} genes, end to end"
+    work = f"generation, {cells:,} cells x {genes:,} genes, end to end"
     return [_beside(work, ours, "dense decoding", dense, ">= 3, under 2,000 MB")]
 
 
-def streaming(data: Path) -> list[Row]:
+def streaming(data: Path, accelerator: Accelerator) -> list[Row]:
     """More cells to a file, against fewer."""
     folder = run_folder(data, DISK_GENES)
     rows = []
     for suffix, numbers in STREAMED.items():
-        few, *more = (_alone(_generate_to, str(folder), n, suffix) for n in numbers)
+        few, *more = (_alone(_generate_to, str(folder), n, suffix, accelerator) for n in numbers)
         rows += [
             _beside(
                 f"generation of {n:,} cells x {DISK_GENES:,} genes to {suffix}",
@@ -86,12 +88,12 @@ def streaming(data: Path) -> list[Row]:
     return rows
 
 
-def out_of_core(data: Path) -> list[Row]:
+def out_of_core(data: Path, accelerator: Accelerator) -> list[Row]:
     """One epoch of stage 1 from disk, against memory."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cells.h5ad"
         write_synthetic(path)
-        on_disk, in_memory = (_alone(_epoch, str(path), place) for place in (True, False))
+        on_disk, in_memory = (_alone(_epoch, str(path), place, accelerator) for place in (True, False))
     work = f"stage 1 on {DISK_CELLS:,} cells x {DISK_GENES:,} genes on disk"
     return [_beside(work, on_disk, "in memory", in_memory, ">= 0.8, under 2,000 MB")]
 
@@ -127,28 +129,32 @@ def write_synthetic(path: Path) -> None:
             values[span] = 1 + rng.geometric(0.6, CHUNK * per_cell)
 
 
-def _generate(folder: str, n: int, dense: bool) -> float:
+def _generate(folder: str, n: int, dense: bool, accelerator: Accelerator) -> float:
     """Cells per second in memory."""
     if dense:
         SparseCountDistribution.sample_csr = CountDistribution.sample_csr
     model = LatentDiffusion.load(folder)
-    model.generate(512)
-    return n / _timed(lambda: model.generate(n))
+    model.generate(512, accelerator=accelerator)
+    return n / once(lambda: model.generate(n, accelerator=accelerator))
 
 
-def _generate_to(folder: str, n: int, suffix: str) -> float:
+def _generate_to(folder: str, n: int, suffix: str, accelerator: Accelerator) -> float:
     """Cells per second to a file."""
     model = LatentDiffusion.load(folder)
-    model.generate(512)
+    model.generate(512, accelerator=accelerator)
     with tempfile.TemporaryDirectory() as out:
-        return n / _timed(lambda: model.generate_to(Path(out) / f"cells{suffix}", n))
+        return n / once(lambda: model.generate_to(Path(out) / f"cells{suffix}", n, accelerator=accelerator))
 
 
-def _epoch(path: str, on_disk: bool) -> float:
+def _epoch(path: str, on_disk: bool, accelerator: Accelerator) -> float:
     """Cells per second of one epoch of stage 1, after everything that precedes it in a fit."""
-    config = recipe_config("default", ["cell_type"], {"training.accelerator": "cpu"})
+    config = recipe_config("default", ["cell_type"], {"training.accelerator": accelerator})
     section = config.training.autoencoder
-    with open_counts(path, None, [], on_disk) as (cells, counts), tempfile.TemporaryDirectory() as folder, tuned_cpu():
+    with (
+        open_counts(path, None, [], on_disk) as (cells, counts),
+        tempfile.TemporaryDirectory() as folder,
+        tuned_cpu(chosen_device(accelerator)),
+    ):
         table = annotation_table(cells, ["cell_type"])
         schema = build_schema(cells.var_names, table, config.data)
         annotations = Annotations(encode_obs(table, schema.attributes), encode_obs(table, schema.nuisance))
@@ -158,15 +164,7 @@ def _epoch(path: str, on_disk: bool) -> float:
         batches = training_batches(CellData(counts, annotations, schema), train, section.batch_size, 0)
         stage = AutoencoderStage(model, section, epochs=1, cells=len(train))
         options = {"config": config.training, "epochs": 1, "ema_decay": 0.0, "progress": False}
-        start = time.perf_counter()
-        run_stage(stage, "stage 1", batches, None, folder=Path(folder), **options)
-        return len(train) / (time.perf_counter() - start)
-
-
-def _timed(function: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
+        return len(train) / once(lambda: run_stage(stage, "stage 1", batches, None, folder=Path(folder), **options))
 
 
 def _alone(function: Callable[..., float], *arguments: Any) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from latdiff_core.checkpoint import FittedModel
 from latdiff_core.conditions import Conditions
 from latdiff_core.configs import ModelConfig, Overrides, apply_overrides, dump_config, load_config
 from latdiff_core.data import PartsFolder, decode_obs, decode_obsm, read_request
+from latdiff_core.device import Accelerator, chosen_device
 from latdiff_core.errors import ConfigError
 from latdiff_core.generation import Generation, warn_of_untrained_branches
 
@@ -55,6 +57,7 @@ class AskedGeneration:
         made_with = {
             "config": dump_config(self.config),
             "seed": self.generation.seed,
+            "accelerator": self.generation.accelerator,
             "expression": f"mean {generates}" if self.generation.mean else generates,
             "versions": dict(self.provenance["versions"]),
             "data": dict(self.provenance["data"]),
@@ -85,6 +88,7 @@ def ask(
     seed: int,
     mean: bool,
     overrides: Overrides | None,
+    accelerator: Accelerator,
 ) -> AskedGeneration:
     """Check what is asked of a model; see ``LatentDiffusion.generate`` for the parameters.
 
@@ -105,7 +109,10 @@ def ask(
     request = read_request(n, conditions, library, fitted.schema, fitted.training_cells)
     if fitted.autoencoder.decoder.generates != "counts":
         log.warning("the decoder of this model generates no counts: X holds log1p of counts per 10,000")
-    generation = Generation(fitted.autoencoder, diffusion, fitted.schema, request, seed, mean)
+    autoencoder, device = fitted.autoencoder, chosen_device(accelerator)
+    if device.type != "cpu":  # a copy, so that the model stays where it is
+        autoencoder, diffusion = copy.deepcopy(autoencoder).to(device), copy.deepcopy(diffusion).to(device)
+    generation = Generation(autoencoder, diffusion, fitted.schema, request, seed, mean)
     return AskedGeneration(config, generation, fitted.provenance)
 
 

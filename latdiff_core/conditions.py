@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from latdiff_core.device import moved
 from latdiff_core.interfaces import Covariates
 from latdiff_core.schema import Attribute, CategoricalAttribute, ContinuousAttribute, DataSchema, VectorAttribute
 
@@ -51,9 +52,9 @@ class Conditions:
         known = [v >= 0 if v.dtype == torch.int64 else v.view(len(v), -1).isfinite().all(-1) for v in self.values]
         return torch.stack(known, -1) if known else torch.ones(self.cells, 0, dtype=torch.bool)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Conditions:
+    def to(self, device: torch.device | str) -> Conditions:
         """Move to a device."""
-        return Conditions(tuple(v.to(device, non_blocking=non_blocking) for v in self.values), self.cells)
+        return Conditions(tuple(moved(v, device) for v in self.values), self.cells)
 
 
 def coded_width(attribute: Attribute) -> int:
@@ -74,9 +75,9 @@ def coded(values: Tensor, attribute: Attribute) -> Tensor:
     """
     if isinstance(attribute, CategoricalAttribute):
         one_hot = nn.functional.one_hot(values.clamp(min=0), len(attribute.categories))
-        centred = one_hot - torch.tensor(attribute.shares, device=values.device)
+        centred = one_hot - moved(torch.tensor(attribute.shares), values.device)
         return torch.where(values.unsqueeze(-1) >= 0, centred, 0.0)
-    mean, std = (torch.tensor(x, device=values.device) for x in (attribute.mean, attribute.std))
+    mean, std = (moved(torch.tensor(x), values.device) for x in (attribute.mean, attribute.std))
     numbers = ((values - mean) / std).view(len(values), -1)
     return torch.where(numbers.isfinite().all(-1, keepdim=True), numbers, 0.0)
 

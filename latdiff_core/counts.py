@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from latdiff_core.device import moved
 from latdiff_core.sparse_product import goes_sparse, sparse_product
 
 if TYPE_CHECKING:
@@ -103,11 +104,7 @@ class CountBatch:
         """log(1 + counts per ``target``), (batch, genes): what an encoder should see instead of raw counts."""
         return self.dense(self.log1p_values(target))
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> CountBatch:
+    def to(self, device: torch.device | str) -> CountBatch:
         """Move to a device; only the stored entries travel."""
-        return CountBatch(
-            self.indptr.to(device, non_blocking=non_blocking),
-            self.indices.to(device, non_blocking=non_blocking),
-            self.values.to(device, non_blocking=non_blocking),
-            self.genes,
-        )
+        indptr, indices, values = (moved(part, device) for part in (self.indptr, self.indices, self.values))
+        return CountBatch(indptr, indices, values, self.genes)

@@ -15,16 +15,18 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 @contextmanager
-def tuned_cpu() -> Iterator[None]:
+def tuned_cpu(device: torch.device | str = "cpu") -> Iterator[None]:
     """Within, memory that is freed is used again, and products of float32 matrices are oneDNN's.
 
     Training and generation allocate the same (batch, genes) again and again; by default every one is returned to the
     system and every page of it is fetched anew. glibc is told to keep such memory, for the life of the process; other
     systems are left alone. MKL, torch's default, multiplies at half the speed of oneDNN on some processors (AMD EPYC,
-    128 x 256 by 256 x 13,714: 11.9 ms against 5.9 ms); where oneDNN is as exact, it does the work.
+    128 x 256 by 256 x 13,714: 11.9 ms against 5.9 ms); where oneDNN is as exact, it does the work. Where another
+    ``device`` computes it does not: torch then refuses to say how exact products are, and Lightning asks before it
+    trains on a GPU.
     """
     _keep_freed_memory()
-    if not _onednn_is_exact():
+    if torch.device(device).type != "cpu" or not _onednn_is_exact():
         yield
         return
     with _onednn():

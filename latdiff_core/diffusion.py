@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from latdiff_core.conditions import ConditionEmbedding, Conditions
+from latdiff_core.device import moved
 from latdiff_core.errors import require_shape
 from latdiff_core.interfaces import BranchedDenoise, Denoiser, Guidance, Sampler, Schedule
 from latdiff_core.prediction import Prediction, target, to_clean, total_std
@@ -33,7 +34,7 @@ class NoiseDraw:
 
     def to(self, device: torch.device | str) -> NoiseDraw:
         """Move to a device."""
-        return NoiseDraw(self.t.to(device), self.eps.to(device), self.keep.to(device))
+        return NoiseDraw(moved(self.t, device), moved(self.eps, device), moved(self.keep, device))
 
 
 class Standardiser(nn.Module):
@@ -111,7 +112,7 @@ class Diffusion(nn.Module):
 
         def denoise(z_t: Tensor, t: Tensor, keep: Tensor) -> Tensor:
             branches, cells = len(keep), len(z_t)
-            mask = keep.to(z_t.device).repeat_interleave(cells, dim=0)  # (branches * batch, attributes)
+            mask = moved(keep, z_t.device).repeat_interleave(cells, dim=0)  # (branches * batch, attributes)
             condition = self.embedding(conditions.repeat(branches), mask)
             stacked, times = z_t.repeat(branches, 1), t.repeat(branches)
             alpha, sigma = self._alpha_sigma(times, z_t)
@@ -126,7 +127,8 @@ class Diffusion(nn.Module):
         training = self.training
         self.eval()
         try:
-            noise = torch.randn(len(conditions), self.dim, generator=generator).to(self.standardiser.mean)
+            mean = self.standardiser.mean
+            noise = moved(torch.randn(len(conditions), self.dim, generator=generator), mean.device).to(mean.dtype)
             on_device = conditions.to(noise.device)
             denoise = self.guidance.guided(self.branched_denoise(on_device))
             x = self.sampler.sample(denoise, noise, self.schedule, generator)

@@ -16,6 +16,7 @@ from latdiff_core.autoencoder import CountAutoencoder
 from latdiff_core.conditions import Annotations, Conditions
 from latdiff_core.cpu import tuned_cpu
 from latdiff_core.data import MatchingCells, Request
+from latdiff_core.device import Accelerator
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import LatdiffError
 from latdiff_core.interfaces import Guidance
@@ -24,7 +25,9 @@ from latdiff_core.schema import DataSchema
 log = logging.getLogger(__name__)
 
 BLOCK = 512
-"""Cells that are generated together; each block has its own random streams."""
+"""Cells that are generated together on a CPU, and decoded together anywhere; each block has its own random streams."""
+GPU_BLOCK = 20 * BLOCK
+"""On a GPU, which samples the latents of so many in the time that it takes for those of a few."""
 MASKS, SELDOM = 10_000, 0.005
 """Keep masks drawn to see what training showed, and the share of them below which a network cannot have learned."""
 
@@ -71,35 +74,61 @@ class Generation:
     seed: int
     mean: bool
 
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.diffusion.standardiser.mean.device
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """What makes the cells, and so decides, beside the seed, which ones."""
+        return "cpu" if self.device.type == "cpu" else "gpu"
+
+    @property
+    def block(self) -> int:
+        """Cells per block."""
+        return BLOCK if self.accelerator == "cpu" else GPU_BLOCK
+
     def __len__(self) -> int:
         """Number of blocks."""
-        return -(-self.request.n // BLOCK)
+        return -(-self.request.n // self.block)
 
     def cells(self, blocks: range, advance: Callable[[int], None]) -> GeneratedCells:
         """The cells of successive blocks; ``advance`` is called with the number of cells after each."""
         self.autoencoder.eval()
-        made = []
+        made: list[GeneratedCells] = []
         for number in blocks:
-            made.append(self._block(number))
-            advance(len(made[-1]))
+            block = self._block(number)
+            made += block
+            advance(sum(map(len, block)))
         counts = sparse.vstack([cells.counts for cells in made], format="csr")
         return GeneratedCells(counts, Annotations.joined([cells.annotations for cells in made]))
 
-    def _block(self, number: int) -> GeneratedCells:
-        """One block, made whole and then cut, so that the first cells of a larger ``n`` are those of a smaller."""
+    def _block(self, number: int) -> list[GeneratedCells]:
+        """One block: latents of all its cells, so that the first of a larger ``n`` are those of a smaller, then counts.
+
+        Counts are drawn piece by piece, and cut at the end, for the same reason.
+        """
         for_conditions, for_cells = block_generators(self.seed, number)
-        numbers = torch.arange(number * BLOCK, (number + 1) * BLOCK)
+        numbers = torch.arange(number * self.block, (number + 1) * self.block)
         asked, sizes = self.request.annotations(numbers, for_conditions), self.request.library_sizes(numbers)
-        with torch.no_grad(), tuned_cpu():
+        wanted = min(self.block, self.request.n - number * self.block)
+        pieces = []
+        with torch.no_grad(), tuned_cpu(self.device):
             z, generated = self._latents(asked.conditions, for_cells, library_wanted=sizes is None)
-            library = generated if sizes is None else sizes.to(z)
-            distribution = self.autoencoder.decode(z, library, asked.covariates(self.schema))
-            if self.mean:
-                counts = sparse.csr_matrix(distribution.mean.float().cpu().numpy())
-            else:
-                counts = distribution.sample_csr(for_cells)
-        wanted = slice(self.request.n - number * BLOCK)
-        return GeneratedCells(counts[wanted], asked[wanted])
+            library, for_counts = generated if sizes is None else sizes.to(z), on_device(for_cells, self.device)
+            for start in range(0, wanted, BLOCK):
+                piece, kept = slice(start, start + BLOCK), slice(wanted - start)
+                counts = self._counts(z[piece], library[piece], asked[piece], for_counts)
+                pieces.append(GeneratedCells(counts[kept], asked[piece][kept]))
+        return pieces
+
+    def _counts(self, z: Tensor, library: Tensor, asked: Annotations, generator: torch.Generator) -> sparse.csr_matrix:
+        """Counts, or their expectations, of latents (batch, latent) and library sizes (batch,)."""
+        distribution = self.autoencoder.decode(z, library, asked.covariates(self.schema).to(self.device))
+        if self.mean:
+            return sparse.csr_matrix(distribution.mean.float().cpu().numpy())
+        return distribution.sample_csr(generator)
 
     def _latents(
         self, conditions: Conditions, generator: torch.Generator, library_wanted: bool
@@ -112,7 +141,7 @@ class Generation:
             )
         z, training = x[:, : self.autoencoder.latent_dim], self.request.training
         if not library_wanted:
-            return z, torch.ones(len(z))
+            return z, z.new_ones(len(z))
         if self.diffusion.dim > self.autoencoder.latent_dim:  # the last dimension is the log library size
             return z, _library_sizes(x[:, -1], training.library)
         cells = self._alike.draw(conditions.values, len(conditions), generator)
@@ -130,6 +159,14 @@ def block_generators(seed: int, number: int) -> tuple[torch.Generator, torch.Gen
     sequence = np.random.SeedSequence(seed % 2**64, spawn_key=(number,))
     conditions, cells = (int(state) >> 1 for state in sequence.generate_state(2, np.uint64))
     return torch.Generator().manual_seed(conditions), torch.Generator().manual_seed(cells)
+
+
+def on_device(generator: torch.Generator, device: torch.device) -> torch.Generator:
+    """The generator itself for a CPU; for a GPU, which draws its random numbers itself, one that it seeds."""
+    if device.type == "cpu":
+        return generator
+    seed = torch.randint(2**63 - 1, (), generator=generator)
+    return torch.Generator(device).manual_seed(int(seed))
 
 
 def warn_of_untrained_branches(trained: Guidance, asked: Guidance) -> None:

@@ -15,7 +15,7 @@ from latdiff_core.data import PartsFolder, check_output, write_parts
 from latdiff_core.data.files import replace
 from latdiff_core.data.fingerprint import tensor_digest
 from latdiff_core.errors import GenerationInterrupted, OutputExistsError
-from latdiff_core.generation import BLOCK, Generation
+from latdiff_core.generation import Generation
 from latdiff_core.progress import progress_bar
 from latdiff_core.ranks import rank_and_world
 
@@ -43,8 +43,9 @@ def generate_to_file(asked: AskedGeneration, path: Path, chunk: int, overwrite: 
         At Ctrl-C, or when the parts of another process do not come.
     """
     rank, world = rank_and_world()
-    generation, blocks = asked.generation, -(-chunk // BLOCK)
-    request = {**_identity(asked), "chunk": blocks * BLOCK}
+    generation = asked.generation
+    blocks = -(-chunk // generation.block)
+    request = {**_identity(asked), "chunk": blocks * generation.block}
     parts = PartsFolder(path, request, -(-len(generation) // blocks))
     check_output(path, overwrite or rank > 0)
     if rank >= parts.parts or (rank > 0 and path.exists() and not overwrite):  # the first process is done, or complains
@@ -71,7 +72,8 @@ def _generate_parts(generation: Generation, parts: PartsFolder, blocks: int, num
             "%d of %d parts are in %s and not made again", parts.parts - len(missing), parts.parts, parts.folder
         )
     todo = {k: range(k * blocks, min((k + 1) * blocks, len(generation))) for k in numbers if k in missing}
-    total = sum(min(part.stop * BLOCK, generation.request.n) - part.start * BLOCK for part in todo.values())
+    block, n = generation.block, generation.request.n
+    total = sum(min(part.stop * block, n) - part.start * block for part in todo.values())
     with progress_bar("generating", total, progress) as advance:
         for number, part in todo.items():
             cells = generation.cells(part, advance)
@@ -119,6 +121,7 @@ def _identity(asked: AskedGeneration) -> dict[str, Any]:
         "conditions": [sorted(request.conditions), tensor_digest([*request.conditions.values(), *request.nuisance])],
         "library": library,
         "seed": generation.seed,
+        "accelerator": generation.accelerator,
         "mean": generation.mean,
         "model": tensor_digest([*weights, *request.training.to_tensors().values()]),
         "config": dump_config(asked.config),

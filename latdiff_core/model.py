@@ -37,6 +37,7 @@ from latdiff_core.data import (
     read_through,
     unknown_values,
 )
+from latdiff_core.device import Accelerator
 from latdiff_core.errors import ConfigError, DataError, LatdiffError, TrainingInterrupted
 from latdiff_core.generation_to_file import generate_to_file
 from latdiff_core.progress import progress_bar
@@ -210,6 +211,7 @@ class LatentDiffusion:
         seed: int = 0,
         mean: bool = False,
         overrides: Overrides | None = None,
+        accelerator: Accelerator = "auto",
         progress: bool = False,
     ) -> AnnData:
         """Generate cells.
@@ -232,6 +234,8 @@ class LatentDiffusion:
         overrides
             Other values for ``diffusion.sampler`` and ``diffusion.guidance``, by dotted path, such as
             ``{"diffusion.sampler.steps": 50}``.
+        accelerator
+            ``cpu``, ``gpu``, or ``auto``: a GPU if there is one, which makes other cells of the same seed.
         progress
             Show a progress bar.
 
@@ -245,8 +249,10 @@ class LatentDiffusion:
         ------
         DataError
             If an asked condition or value is unknown; the message lists the known ones.
+        ConfigError
+            If a GPU is asked for and there is none.
         """
-        asked = ask(self.config, self._require_fitted(), n, conditions, library, seed, mean, overrides)
+        asked = ask(self.config, self._require_fitted(), n, conditions, library, seed, mean, overrides, accelerator)
         generation = asked.generation
         with progress_bar("generating", generation.request.n, progress) as advance:
             cells = generation.cells(range(len(generation)), advance)
@@ -264,6 +270,7 @@ class LatentDiffusion:
         seed: int = 0,
         mean: bool = False,
         overrides: Overrides | None = None,
+        accelerator: Accelerator = "auto",
         overwrite: bool = False,
         progress: bool = False,
         chunk: int = 10_240,
@@ -278,12 +285,13 @@ class LatentDiffusion:
         ----------
         path
             An ``.h5ad`` or ``.zarr``.
-        n, conditions, library, seed, mean, overrides, progress
+        n, conditions, library, seed, mean, overrides, accelerator, progress
             As in ``generate``.
         overwrite
             Replace the file if it exists, and remove parts of another request.
         chunk
-            Cells per part, rounded up to a multiple of 512; the cells do not depend on it, memory does.
+            Cells per part, rounded up to a multiple of 512, or on a GPU of 10,240; the cells do not depend on it, memory
+            does.
 
         Raises
         ------
@@ -296,7 +304,7 @@ class LatentDiffusion:
         """
         if not isinstance(chunk, Integral) or chunk < 1:
             raise DataError(f"chunk is {chunk}; give a whole number of cells, at least 1")
-        asked = ask(self.config, self._require_fitted(), n, conditions, library, seed, mean, overrides)
+        asked = ask(self.config, self._require_fitted(), n, conditions, library, seed, mean, overrides, accelerator)
         generate_to_file(asked, Path(path), int(chunk), overwrite, progress)
 
     def embed(self, adata: AnnData | str | Path) -> np.ndarray:

@@ -24,6 +24,11 @@ def is_first() -> bool:
     return number == 0 and (world > 1 or int(os.environ.get("LOCAL_RANK") or 0) == 0)
 
 
+def local_rank() -> int:
+    """This process's number among those on this machine, which decides whose GPU is whose."""
+    return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
+
+
 def check_world(asked: int) -> None:
     """Refuse to train where torchrun or srun started another number of processes than the config asks for.
 

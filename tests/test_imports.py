@@ -14,6 +14,7 @@ import latdiff_core
 
 ORDER = [
     {"errors", "cpu", "ranks", "sparse_product"},
+    {"device"},
     {"counts", "prediction"},
     {"interfaces"},
     {"hookspecs", "registry"},
@@ -105,7 +106,7 @@ def test_plugins_know_the_core_and_never_each_other(file):
     if package != "latdiff_standard":
         assert known <= {"latdiff_core", package}
     assert set(core_imports(file)) <= {
-        "errors", "counts", "prediction", "interfaces", "hookspecs", "registry", "testing",
+        "errors", "device", "counts", "prediction", "interfaces", "hookspecs", "registry", "testing",
     }, "a plugin uses what interfaces need, and nothing of the machinery"  # fmt: skip
 
 

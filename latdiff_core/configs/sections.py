@@ -23,6 +23,7 @@ from latdiff_core.configs.component_field import (
     SamplerField,
     ScheduleField,
 )
+from latdiff_core.device import Accelerator
 from latdiff_core.interfaces import Config
 from latdiff_core.prediction import Prediction
 
@@ -172,7 +173,7 @@ class TrainingConfig(Config):
     """Seed of everything random in training."""
     validation_fraction: Fraction = 0.1
     """Share of the cells, at most 10,000, held out to choose the best weights; 0 trains on all and keeps the last."""
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    accelerator: Accelerator = "auto"
     """Where Lightning trains."""
     devices: PositiveInt = 1
     """Processes, and GPUs where there are some, on each machine; a batch is shared among all of them."""

@@ -3,7 +3,7 @@
 from latdiff_core.interfaces.component import ComponentConfig, Config
 from latdiff_core.interfaces.conditioner import Conditioner, ConditionerConfig, MakeConditioner, Unconditional
 from latdiff_core.interfaces.covariates import Covariates, Sizes
-from latdiff_core.interfaces.decoder import CountDistribution, Decoder, DecoderConfig, as_int32
+from latdiff_core.interfaces.decoder import CountDistribution, Decoder, DecoderConfig, as_csr
 from latdiff_core.interfaces.denoiser import Denoiser, DenoiserConfig
 from latdiff_core.interfaces.encoder import Encoder, EncoderConfig
 from latdiff_core.interfaces.guidance import BranchedDenoise, Guidance, GuidanceConfig
@@ -49,5 +49,5 @@ __all__ = [
     "ScheduleConfig",
     "Sizes",
     "Unconditional",
-    "as_int32",
+    "as_csr",
 ]

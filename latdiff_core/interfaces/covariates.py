@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from latdiff_core.device import moved
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -50,8 +52,6 @@ class Covariates:
         """The covariates of ``cells`` of which nothing is known."""
         return cls(torch.zeros(cells, sizes.nuisance), torch.zeros(cells, sizes.condition))
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Covariates:
+    def to(self, device: torch.device | str) -> Covariates:
         """Move to a device."""
-        return Covariates(
-            self.nuisance.to(device, non_blocking=non_blocking), self.condition.to(device, non_blocking=non_blocking)
-        )
+        return Covariates(moved(self.nuisance, device), moved(self.condition, device))

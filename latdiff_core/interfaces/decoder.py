@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -34,6 +35,31 @@ def as_int32(counts: Tensor) -> Tensor:
     return counts.to(torch.int32)
 
 
+def as_csr(counts: Tensor, positions: Tensor, shape: Sequence[int]) -> csr_matrix:
+    """Sampled counts that are not zero as CSR of int32, compressed where they were drawn: from a GPU only they travel.
+
+    Parameters
+    ----------
+    counts
+        (entries,).
+    positions
+        Where they are in the flattened (cells, genes), ascending, (entries,).
+    shape
+        Number of cells and of genes.
+
+    Raises
+    ------
+    LatdiffError
+        If one is no count.
+    """
+    from scipy.sparse import csr_matrix
+
+    cells, genes = shape
+    starts = torch.searchsorted(positions, torch.arange(cells + 1, device=positions.device) * genes)
+    parts = (as_int32(counts), (positions % genes).to(torch.int32), starts)
+    return csr_matrix(tuple(part.cpu().numpy() for part in parts), shape=(cells, genes))
+
+
 class CountDistribution(Distribution, ABC):
     """A distribution over the counts of every gene of every cell, batch shape (batch, genes)."""
 
@@ -63,9 +89,10 @@ class CountDistribution(Distribution, ABC):
 
     def sample_csr(self, generator: torch.Generator | None = None) -> csr_matrix:
         """Draw counts as a scipy CSR matrix of int32, (batch, genes)."""
-        from scipy.sparse import csr_matrix
-
-        return csr_matrix(as_int32(self.sample(generator=generator)).cpu().numpy())
+        counts = self.sample(generator=generator)
+        drawn = counts.view(-1)
+        positions = drawn.nonzero().squeeze(-1)
+        return as_csr(drawn[positions], positions, counts.shape)
 
 
 class Decoder(nn.Module, ABC):

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from latdiff_core.conditions import Annotations, Conditions
 from latdiff_core.counts import CountBatch
 from latdiff_core.data import Counts
+from latdiff_core.device import moved
 from latdiff_core.interfaces import Covariates
 from latdiff_core.ranks import batch_share
 from latdiff_core.schema import DataSchema
@@ -75,9 +76,9 @@ class CellBatch:
     def __len__(self) -> int:
         return len(self.counts)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> CellBatch:
+    def to(self, device: torch.device | str) -> CellBatch:
         """Move to a device."""
-        return CellBatch(self.counts.to(device, non_blocking), self.covariates.to(device, non_blocking))
+        return CellBatch(self.counts.to(device), self.covariates.to(device))
 
 
 class CellData(Dataset[CellBatch]):
@@ -118,15 +119,12 @@ class LatentBatch:
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """One posterior sample per cell, (batch, dim)."""
-        return self.loc + self.scale * torch.randn(self.loc.shape, generator=generator).to(self.loc)
+        noise = moved(torch.randn(self.loc.shape, generator=generator), self.loc.device)
+        return self.loc + self.scale * noise.to(self.loc.dtype)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> LatentBatch:
+    def to(self, device: torch.device | str) -> LatentBatch:
         """Move to a device."""
-        return LatentBatch(
-            self.loc.to(device, non_blocking=non_blocking),
-            self.scale.to(device, non_blocking=non_blocking),
-            self.conditions.to(device, non_blocking=non_blocking),
-        )
+        return LatentBatch(moved(self.loc, device), moved(self.scale, device), self.conditions.to(device))
 
 
 class LatentData(Dataset[LatentBatch]):

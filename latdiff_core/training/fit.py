@@ -20,6 +20,7 @@ from latdiff_core.autoencoder import CountAutoencoder
 from latdiff_core.configs import ModelConfig
 from latdiff_core.cpu import tuned_cpu
 from latdiff_core.data import gene_statistics
+from latdiff_core.device import chosen_device
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import RunFolderError
 from latdiff_core.ranks import is_first, wait_for_all
@@ -74,7 +75,9 @@ def fit_model(config: ModelConfig, cells: CellData, folder: Path, progress: bool
     """
     folder.mkdir(parents=True, exist_ok=True)
     seed = config.training.seed
-    with torch.random.fork_rng(devices=[]), tuned_cpu():
+    device = chosen_device(config.training.accelerator)
+    gpus = [] if device.type == "cpu" else range(torch.cuda.device_count())
+    with torch.random.fork_rng(devices=gpus), tuned_cpu(device):
         torch.manual_seed(seed)
         train, held_out = split_cells(len(cells), config.training.validation_fraction, seed)
         autoencoder = build_autoencoder(config, cells.schema, gene_statistics(cells.counts, train))

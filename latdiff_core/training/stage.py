@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
 from latdiff_core.configs import TrainingConfig
-from latdiff_core.errors import ConfigError
+from latdiff_core.device import uses_gpu
 from latdiff_core.ranks import is_first
 from latdiff_core.training.callbacks import History, SeedEpochs, StageProgress
 from latdiff_core.training.checkpoints import RegularCheckpoint, read_checkpoint
@@ -53,12 +52,8 @@ def run_stage(
         # Lightning's advice on workers, loggers and schedulers is addressed to authors of training scripts.
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
-        if config.accelerator == "gpu" and not torch.cuda.is_available():
-            raise ConfigError("training -> accelerator: there is no GPU here that torch can use; give auto or cpu")
-        # Lightning's own choice could be Apple's GPU, which has none of the float64 that schedules need.
-        cuda = config.accelerator != "cpu" and torch.cuda.is_available()
         trainer = pl.Trainer(
-            accelerator="cuda" if cuda else "cpu",
+            accelerator="cuda" if uses_gpu(config.accelerator) else "cpu",
             devices=config.devices,
             num_nodes=config.nodes,
             strategy=config.strategy,

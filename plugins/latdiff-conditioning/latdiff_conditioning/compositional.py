@@ -9,6 +9,7 @@ import torch
 from pydantic import Field, FiniteFloat, model_validator
 from torch import Tensor
 
+from latdiff_core.device import moved
 from latdiff_core.errors import ConfigError, known
 from latdiff_core.interfaces import BranchedDenoise, Denoise, Guidance, GuidanceConfig
 
@@ -50,7 +51,7 @@ class CompositionalGuidance(Guidance):
 
         def guided_denoise(z_t: Tensor, t: Tensor) -> Tensor:
             clean = denoise(z_t, t, keep)  # (branches, batch, dim)
-            return torch.tensordot(coefficients.to(clean), clean, dims=1)
+            return torch.tensordot(moved(coefficients, clean.device).to(clean.dtype), clean, dims=1)
 
         return guided_denoise
 

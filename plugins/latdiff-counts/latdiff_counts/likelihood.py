@@ -25,6 +25,8 @@ STIRLING_FROM = 8.0
 """Above this theta D is taken from Stirling's series, which is exact to float64 from here on."""
 SERIES_BELOW = 0.02
 """Below this u, log1p(u)/u - 1 is taken from its power series."""
+DIRECT_TO = 18.0
+"""log theta up to which float64 holds lgamma(x + theta) - lgamma(theta) to 1e-7."""
 LOG_THETA_RANGE = (-40.0, 24.0)
 """Where the arithmetic is exact to float32."""
 
@@ -97,7 +99,8 @@ class _NBLogExcess(Function):
     """log NB(x) - log NB(0) and its derivatives.
 
     At x = 1, most of the stored counts, no gamma function is left: log mu - softplus(log mu - log theta). A CPU is
-    spared those; on a GPU they are cheaper than to wait for how many there are.
+    spared those; on a GPU they are cheaper than to wait for how many there are, and a short form in float64 is cheaper
+    than a long one, since each of its operations takes the time that it takes to ask for it.
     """
 
     @staticmethod
@@ -109,8 +112,10 @@ class _NBLogExcess(Function):
             value, by_log_theta = log_mu - softplus(odds), share
             others = (x != 1).nonzero().squeeze(-1)
             value[others], by_log_theta[others] = _nb_log_excess(x[others], log_mu[others], log_theta[others])
-        else:
+        elif x.dtype == torch.float64:
             value, by_log_theta = _nb_log_excess(x, log_mu, log_theta)
+        else:
+            value, by_log_theta = nb_log_excess_in_float64(x, log_mu, log_theta)
         ctx.save_for_backward(by_log_mu, by_log_theta)
         return value
 
@@ -133,6 +138,18 @@ def _nb_log_excess(x: Tensor, log_mu: Tensor, log_theta: Tensor) -> tuple[Tensor
     stirling_slope = rising_slope + x * torch.sigmoid(log_mu - log_theta)
     series = theta > STIRLING_FROM
     return torch.where(series, stirling, direct), torch.where(series, stirling_slope, slope)
+
+
+def nb_log_excess_in_float64(x: Tensor, log_mu: Tensor, log_theta: Tensor) -> tuple[Tensor, Tensor]:
+    """The same in the first form alone, which float64 holds up to a theta of ``DIRECT_TO``; there D ~ 1 / theta."""
+    dtype, x, log_mu, log_theta = log_mu.dtype, x.double(), log_mu.double(), log_theta.double()
+    nearer = log_theta.clamp(max=DIRECT_TO)
+    theta, factor = nearer.exp(), (nearer - log_theta).exp()
+    total, odds = x + theta, log_mu - log_theta
+    rising = (torch.lgamma(total) - torch.lgamma(theta) - x * nearer) * factor
+    rising_slope = (theta * (torch.digamma(total) - torch.digamma(theta)) - x) * factor
+    value = rising - torch.lgamma(x + 1) + x * (log_mu - softplus(odds))
+    return value.to(dtype), (rising_slope + x * odds.sigmoid()).to(dtype)
 
 
 def nb_log_prob(x: Tensor, log_mu: Tensor, log_theta: Tensor) -> Tensor:

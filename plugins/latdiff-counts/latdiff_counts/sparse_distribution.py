@@ -6,13 +6,12 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from latdiff_core.counts import CountBatch
 from latdiff_core.errors import LatdiffError
-from latdiff_core.interfaces import CountDistribution, as_int32
+from latdiff_core.interfaces import CountDistribution, as_csr
 from latdiff_counts.sampling import accepted, candidates
 
 if TYPE_CHECKING:
@@ -77,22 +76,22 @@ class SparseCountDistribution(CountDistribution):
             return self.draw([p.expand(shape) for p in self.parameters], generator)
 
     def sample_csr(self, generator: torch.Generator | None = None) -> csr_matrix:
-        """Where the counts are that are not zero, which the mean bounds and log p(0) decides, and their sizes there."""
-        from scipy.sparse import csr_matrix
+        """Where the counts are that are not zero, which the mean bounds and log p(0) decides, and their sizes there.
 
-        cells, genes = self.batch_shape
+        A GPU draws all of them sooner than it says how many of a few are left.
+        """
+        if any(bool(p.sum().isnan()) for p in self.parameters):  # of which what follows would make zeros
+            raise LatdiffError("the distribution of counts is not finite; the model is not usable, fit it again")
+        if self.parameters[0].device.type != "cpu":
+            return super().sample_csr(generator)
+        genes = self.batch_shape[1]
         with torch.no_grad():
-            if any(bool(p.sum().isnan()) for p in self.parameters):  # of which the comparisons below would make zeros
-                raise LatdiffError("the distribution of counts is not finite; the model is not usable, fit it again")
             positions, uniform = candidates(self.mean, generator)
             at_entries = [_gather(p, positions % genes, positions) for p in self.parameters]
             kept = accepted(torch.expm1(self.log_zero(*at_entries)).neg_(), uniform, generator)
             positions = positions[kept]
             counts = self.draw_positive([p[kept] for p in at_entries], generator)
-            ends = torch.searchsorted(positions, torch.arange(1, cells + 1, device=positions.device) * genes)
-            indices = positions % genes
-        data, columns = as_int32(counts).cpu().numpy(), indices.to(torch.int32).cpu().numpy()
-        return csr_matrix((data, columns, np.concatenate([[0], ends.cpu().numpy()])), shape=(cells, genes))
+            return as_csr(counts, positions, self.batch_shape)
 
 
 def _gather(parameter: Tensor, genes: Tensor, positions: Tensor) -> Tensor:

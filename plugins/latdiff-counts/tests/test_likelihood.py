@@ -11,7 +11,13 @@ from scipy import stats
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from latdiff_counts.likelihood import LOG_THETA_RANGE, nb_log_excess, nb_log_prob, nb_log_zero
+from latdiff_counts.likelihood import (
+    LOG_THETA_RANGE,
+    nb_log_excess,
+    nb_log_excess_in_float64,
+    nb_log_prob,
+    nb_log_zero,
+)
 
 COUNTS = (0, 1, 2, 5, 10, 100, 1000, 10000)
 
@@ -83,6 +89,17 @@ def test_float32_gradients_are_finite_and_exact_over_the_whole_range(grid):
         assert given.isfinite().all()
         scale = torch.maximum(exact.abs(), torch.maximum(grid.x.double(), grid.log_mu.double().exp())).clamp(min=1)
         assert ((given - exact).abs() / scale).max() < 1.2e-6
+
+
+def test_the_short_form_of_a_gpu_is_exact_over_the_whole_range(grid):
+    """There it stands for float32, whose last digit it keeps."""
+    value, slope = nb_log_excess_in_float64(*torch.broadcast_tensors(grid.x, grid.log_mu, grid.log_theta))
+    log_mu, log_theta = grid.log_mu.double(), grid.log_theta.double()
+    theta, plus = log_theta.exp(), softplus(log_mu - log_theta, threshold=40)
+    exact = grid.log_prob + theta * plus, grid.by_log_theta + theta * plus - theta * torch.sigmoid(log_mu - log_theta)
+    for given, truth in zip((value, slope), exact, strict=True):
+        assert given.dtype == torch.float32
+        assert grid.relative(given - truth).max() < 1.2e-7
 
 
 def test_float64_is_exact_to_ten_digits(grid):

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from latdiff_core.device import moved
 from latdiff_core.interfaces import Denoise, Sampler, SamplerConfig, Schedule
 from latdiff_core.prediction import to_epsilon
 
@@ -32,13 +33,14 @@ class DDIMSampler(Sampler):
         alphas, sigmas = (s.tolist() for s in schedule.alpha_sigma(times))
         z_t = sigmas[0] * noise
         for (t, alpha, sigma), (_, alpha_next, sigma_next) in pairwise(zip(times, alphas, sigmas, strict=True)):
-            clean = denoise(z_t, t.to(z_t.device).expand(len(z_t)))
+            clean = denoise(z_t, moved(t, z_t.device).expand(len(z_t)))
             eps = to_epsilon(clean, z_t, alpha, sigma)
             kept = alpha * sigma_next / (alpha_next * sigma)  # share of the noise that an ancestral step keeps
             fresh = self.eta * sigma_next * math.sqrt(max(0.0, 1 - kept**2))
             z_t = alpha_next * clean + math.sqrt(sigma_next**2 - fresh**2) * eps
             if fresh > 0:
-                z_t = z_t + fresh * torch.randn(z_t.shape, generator=generator).to(z_t)
+                eps = moved(torch.randn(z_t.shape, generator=generator), z_t.device)
+                z_t = z_t + fresh * eps.to(z_t.dtype)
         return z_t
 
 

@@ -10,6 +10,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
+from latdiff_core.device import moved
 from latdiff_core.interfaces import Denoise, Sampler, SamplerConfig, Schedule
 
 Variance = Literal["posterior", "beta"]
@@ -33,14 +34,15 @@ class DDPMSampler(Sampler):
         alphas, sigmas = (s.tolist() for s in schedule.alpha_sigma(times))
         z_t = sigmas[0] * noise
         for (t, alpha, sigma), (_, alpha_next, sigma_next) in pairwise(zip(times, alphas, sigmas, strict=True)):
-            clean = denoise(z_t, t.to(z_t.device).expand(len(z_t)))
+            clean = denoise(z_t, moved(t, z_t.device).expand(len(z_t)))
             kept = (sigma_next / sigma) ** 2
             step_alpha = alpha / alpha_next
             step_variance = max(0.0, sigma**2 - step_alpha**2 * sigma_next**2)  # of q(z_t | z_s), beta in the paper
             z_t = step_alpha * kept * z_t + alpha_next * step_variance / sigma**2 * clean
             if sigma_next > 0:
                 variance = step_variance * kept if self.variance == "posterior" else step_variance
-                z_t = z_t + math.sqrt(variance) * torch.randn(z_t.shape, generator=generator).to(z_t)
+                eps = moved(torch.randn(z_t.shape, generator=generator), z_t.device)
+                z_t = z_t + math.sqrt(variance) * eps.to(z_t.dtype)
         return z_t
 
 

@@ -9,6 +9,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
+from latdiff_core.device import moved
 from latdiff_core.interfaces import Denoise, Sampler, SamplerConfig, Schedule
 
 
@@ -34,7 +35,7 @@ class DPMpp2MSampler(Sampler):
         z_t = sigmas[0] * noise
         clean_before, h_before = z_t, math.inf
         for i, h in enumerate(lengths):
-            clean = denoise(z_t, times[i].to(z_t.device).expand(len(z_t)))
+            clean = denoise(z_t, moved(times[i], z_t.device).expand(len(z_t)))
             ahead = clean
             if math.isfinite(h_before) and math.isfinite(h):
                 ahead = clean + h / (2 * h_before) * (clean - clean_before)

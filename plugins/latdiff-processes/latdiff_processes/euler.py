@@ -8,6 +8,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
+from latdiff_core.device import moved
 from latdiff_core.interfaces import Denoise, Sampler, SamplerConfig, Schedule
 from latdiff_core.prediction import to_epsilon
 
@@ -32,7 +33,7 @@ class EulerSampler(Sampler):
         alpha_rates, sigma_rates = (s.tolist() for s in schedule.rates(times[:-1]))
         z_t = sigmas[0] * noise
         for i in range(self.steps):
-            clean = denoise(z_t, times[i].to(z_t.device).expand(len(z_t)))
+            clean = denoise(z_t, moved(times[i], z_t.device).expand(len(z_t)))
             eps = to_epsilon(clean, z_t, alphas[i], sigmas[i])
             z_t = z_t + (times[i + 1] - times[i]).item() * (alpha_rates[i] * clean + sigma_rates[i] * eps)
         return z_t

@@ -8,6 +8,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
+from latdiff_core.device import moved
 from latdiff_core.interfaces import Denoise, Sampler, SamplerConfig, Schedule
 from latdiff_core.prediction import to_epsilon
 
@@ -31,7 +32,7 @@ class HeunSampler(Sampler):
         alphas, sigmas = (s.tolist() for s in schedule.alpha_sigma(times))
 
         def slopes(z_t: Tensor, i: int) -> tuple[Tensor, Tensor]:
-            clean = denoise(z_t, times[i].to(z_t.device).expand(len(z_t)))
+            clean = denoise(z_t, moved(times[i], z_t.device).expand(len(z_t)))
             return clean, to_epsilon(clean, z_t, alphas[i], sigmas[i])
 
         z_t = sigmas[0] * noise

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from latdiff_core.device import moved
 from latdiff_core.interfaces import Schedule, ScheduleConfig
 
 REFERENCE_STEPS = 1000
@@ -29,7 +30,7 @@ class LinearSchedule(Schedule):
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         position = t.double() * REFERENCE_STEPS
         below = position.floor().clamp(0, REFERENCE_STEPS - 1).long()
-        table = self.log_alpha_bar.to(t.device)
+        table = moved(self.log_alpha_bar, t.device)
         log_alpha_bar = torch.lerp(table[below], table[below + 1], position - below)
         sigma = torch.expm1(log_alpha_bar).neg().clamp(min=0).sqrt()
         dtype = torch.promote_types(t.dtype, torch.float32)
