@@ -75,6 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the .h5ad files")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--stages", nargs="+", type=int, default=[1, 2], choices=[1, 2])
     parser.add_argument("--accelerator", default="cpu", choices=["cpu", "gpu"])
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -84,9 +85,10 @@ def main() -> None:
     cells = anndata.read_h5ad(arguments.data / "pbmc3k.h5ad")
     model = LatentDiffusion.load(run_folder(arguments.data, None))
     with tuned_cpu(device):
-        for name, overrides in (("NB", NB), ("default recipe", {})):
+        for name, overrides in (("NB", NB), ("default recipe", {})) if 1 in arguments.stages else ():
             compare(f"a step of stage 1, {name}", *(stage_1(cells, overrides, device, c) for c in (False, True)))
-        for mode in ("default", "reduce-overhead") if device.type == "cuda" else ("default",):
+        modes = ("default", "reduce-overhead") if device.type == "cuda" else ("default",)
+        for mode in modes if 2 in arguments.stages else ():
             steps, samples = zip(*(stage_2(model, device, m) for m in (None, mode)), strict=True)
             compare(f"a step of stage 2, {mode}", *steps)
             compare(f"sampling {LATENTS} latents, {mode}", *samples)

@@ -290,7 +290,7 @@ class LatentDiffusion:
         overwrite
             Replace the file if it exists, and remove parts of another request.
         chunk
-            Cells per part, rounded up to a multiple of 512, or on a GPU of 10,240; the cells do not depend on it, memory
+            Cells per part, rounded up to a multiple of 512, or on a GPU of 10,240; cells do not depend on it, memory
             does.
 
         Raises
