@@ -24,7 +24,7 @@ from latdiff_core.sparse_product import sparse_product
 from latdiff_counts import NegativeBinomial, NegativeBinomialMixture, ZeroInflatedNegativeBinomial
 
 Row = dict[str, Any]
-EPOCHS = {"cpu": 6, "gpu": 30}
+EPOCHS = {"cpu": 6, "gpu": 20}
 """Of stage 1 that are timed."""
 
 
