@@ -31,6 +31,12 @@ def test_the_setting_is_put_back_after_an_error():
     assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 
+def test_where_a_gpu_computes_torch_says_how_exact_products_are():
+    """Lightning asks before it trains on one, and got an error."""
+    with tuned_cpu("cuda"):
+        assert torch.get_float32_matmul_precision() == "highest"
+
+
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read where Linux shows it")
 def test_memory_that_was_kept_can_be_given_back():
     """In a process of its own: 80 MB in pieces of 80 kB are kept when freed, and gone afterwards."""
