@@ -32,13 +32,13 @@ input, gradient of the weights.
 
 
 def measure(work: str, data: Path, threads: int, accelerator: str) -> None:
-    """Measure one row in this process, and write its JSON."""
+    """Measure the rows of one work in this process, and write each to its JSON as soon as it is there."""
     torch.set_num_threads(threads)
-    rows = WORKS[work](data, accelerator)
-    document = {
-        "work": work, "threads": threads, "on": name_of(accelerator), "torch": torch.__version__, "rows": rows,
-    }  # fmt: skip
-    write_text(FOLDERS[accelerator] / f"{work}.json", json.dumps(document, indent=1) + "\n")
+    document: dict[str, Any] = {"work": work, "threads": threads, "on": name_of(accelerator)}
+    document |= {"torch": torch.__version__, "rows": []}
+    for row in WORKS[work](data, accelerator):
+        document["rows"].append(row)
+        write_text(FOLDERS[accelerator] / f"{work}.json", json.dumps(document, indent=1) + "\n")
 
 
 def write_table() -> None:

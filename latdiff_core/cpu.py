@@ -33,6 +33,12 @@ def tuned_cpu(device: torch.device | str = "cpu") -> Iterator[None]:
         yield
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether this processor has products of bfloat16; others are made by imitating them, slower than in float32."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is None or bool(supported())
+
+
 def return_freed_memory() -> None:
     """Give back to the system what was freed and kept, before other work that needs memory of another kind."""
     if (libc := _glibc()) is not None:

@@ -366,6 +366,13 @@ def test_a_damaged_checkpoint_is_named(make_model, tiny_data, tmp_path, monkeypa
         make_model().fit(tiny_data, checkpoints=folder, resume=True, progress=False)
 
 
+@pytest.mark.parametrize("has", [True, False])
+def test_a_processor_without_bfloat16_says_so(make_model, tiny_data, monkeypatch, caplog, has):
+    monkeypatch.setattr(fitting, "multiplies_bfloat16", lambda: has)
+    make_model({"training.precision": "bfloat16"}).fit(tiny_data, progress=False)
+    assert ("no bfloat16 products" in caplog.text) is not has
+
+
 def test_bfloat16_products_train_to_the_same_likelihood(make_model, tiny_data):
     """Autocast reaches the matrix products only: weights, likelihood and run folder stay float32."""
     both = [make_model({"training.precision": p}).fit(tiny_data, progress=False) for p in ("float32", "bfloat16")]

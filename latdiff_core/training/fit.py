@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from latdiff_core.assembly import build_autoencoder, build_diffusion
 from latdiff_core.autoencoder import CountAutoencoder
 from latdiff_core.configs import ModelConfig
-from latdiff_core.cpu import tuned_cpu
+from latdiff_core.cpu import multiplies_bfloat16, tuned_cpu
 from latdiff_core.data import gene_statistics
 from latdiff_core.device import chosen_device
 from latdiff_core.diffusion import Diffusion
@@ -77,6 +77,8 @@ def fit_model(config: ModelConfig, cells: CellData, folder: Path, progress: bool
     seed = config.training.seed
     device = chosen_device(config.training.accelerator)
     gpus = [] if device.type == "cpu" else range(torch.cuda.device_count())
+    if config.training.precision == "bfloat16" and device.type == "cpu" and not multiplies_bfloat16():
+        log.warning("this processor has no bfloat16 products and imitates them slowly; float32 trains faster here")
     with torch.random.fork_rng(devices=gpus), tuned_cpu(device):
         torch.manual_seed(seed)
         train, held_out = split_cells(len(cells), config.training.validation_fraction, seed)
