@@ -27,8 +27,7 @@ HEADINGS = ("work", "threads", "latdiff", "against", "ratio", "to reach")
 HOW = """Printed by `benchmarks/speed.py`: every row in a process of its own, both sides in one run, medians of repeats
 (streaming and training from disk: one run each).
 The GEMM floor of a training step is the time of the decoder's three matrix products alone: forward, gradient of the
-input, gradient of the weights.
-"""
+input, gradient of the weights."""
 
 
 def measure(work: str, data: Path, threads: int, accelerator: str) -> None:

@@ -163,7 +163,7 @@ class DiffusionTraining(Config):
     ema_decay: Fraction = 0.999
     """Decay of the exponential moving average of the weights, which is what sampling uses."""
     checks: PositiveInt = 20
-    """How often at most the held-out loss is measured and a checkpoint written; the largest divisor of ``steps``."""
+    """How often at most the held-out loss is measured; the largest divisor of ``steps``."""
 
 
 class TrainingConfig(Config):
