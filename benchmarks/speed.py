@@ -34,10 +34,21 @@ def measure(work: str, data: Path, threads: int, accelerator: str) -> None:
     """Measure the rows of one work in this process, and write each to its JSON as soon as it is there."""
     torch.set_num_threads(threads)
     document: dict[str, Any] = {"work": work, "threads": threads, "on": name_of(accelerator)}
-    document |= {"torch": torch.__version__, "rows": []}
+    document |= {"torch": torch.__version__, "finished": False, "rows": []}
     for row in WORKS[work](data, accelerator):
         document["rows"].append(row)
-        write_text(FOLDERS[accelerator] / f"{work}.json", json.dumps(document, indent=1) + "\n")
+        _write(document, accelerator)
+    _write({**document, "finished": True}, accelerator)
+
+
+def _write(document: dict[str, Any], accelerator: str) -> None:
+    write_text(FOLDERS[accelerator] / f"{document['work']}.json", json.dumps(document, indent=1) + "\n")
+
+
+def is_finished(work: str, accelerator: str) -> bool:
+    """Whether all rows of a work were measured."""
+    path = FOLDERS[accelerator] / f"{work}.json"
+    return path.is_file() and bool(json.loads(path.read_text()).get("finished", True))
 
 
 def write_table() -> None:
@@ -82,7 +93,7 @@ def main() -> None:
             continue
         if arguments.here:
             measure(work, arguments.data, arguments.threads, arguments.accelerator)
-        elif arguments.again or not (FOLDERS[arguments.accelerator] / f"{work}.json").is_file():
+        elif arguments.again or not is_finished(work, arguments.accelerator):
             print(work, flush=True)
             command = [sys.executable, __file__, "--data", arguments.data, "--works", work, "--here"]
             command += ["--threads", arguments.threads, "--accelerator", arguments.accelerator]

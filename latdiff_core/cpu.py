@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -35,8 +36,10 @@ def tuned_cpu(device: torch.device | str = "cpu") -> Iterator[None]:
 
 def multiplies_bfloat16() -> bool:
     """Whether this processor has products of bfloat16; others are made by imitating them, slower than in float32."""
-    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return supported is None or bool(supported())
+    questions = [getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)]
+    if platform.machine() in ("x86_64", "AMD64"):  # where oneDNN also says yes to imitations by AVX-512
+        questions.append(getattr(torch.cpu, "_is_avx512_bf16_supported", None))
+    return all(asked is None or asked() for asked in questions)
 
 
 def return_freed_memory() -> None:

@@ -10,7 +10,10 @@ from torch import Tensor
 from latdiff_core.errors import ConfigError
 from latdiff_core.ranks import local_rank
 
+__all__ = ["Accelerator", "chosen_device", "moved", "uses_gpu"]
+
 Accelerator = Literal["auto", "cpu", "gpu"]
+"""Where to compute; ``auto`` is a GPU if there is one."""
 
 
 def uses_gpu(accelerator: Accelerator) -> bool:

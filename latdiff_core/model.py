@@ -235,7 +235,8 @@ class LatentDiffusion:
             Other values for ``diffusion.sampler`` and ``diffusion.guidance``, by dotted path, such as
             ``{"diffusion.sampler.steps": 50}``.
         accelerator
-            ``cpu``, ``gpu``, or ``auto``: a GPU if there is one, which makes other cells of the same seed.
+            ``cpu``, ``gpu``, or ``auto``: a GPU if there is one, which makes other cells of the same seed. Processes
+            that share a generation need the same.
         progress
             Show a progress bar.
 

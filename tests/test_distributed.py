@@ -26,8 +26,8 @@ EXACT = {
 }
 
 
-@pytest.mark.parametrize("launcher", [LATDIFF, TORCHRUN], ids=["Lightning", "torchrun"])
-def test_two_processes_give_the_loss_curve_of_one(make_model, tiny_data, tmp_path, launcher):
+@pytest.mark.parametrize(("launcher", "strategy"), [(LATDIFF, "ddp"), (TORCHRUN, "ddp"), (LATDIFF, "ddp_fork")])
+def test_two_processes_give_the_loss_curve_of_one(make_model, tiny_data, tmp_path, launcher, strategy):
     """`fit --devices 2 --strategy ddp` (gloo): the same global batch, shared out, and one run folder at the end."""
     single = make_model(EXACT, ["cell_type"])
     data, config, out = tmp_path / "cells.h5ad", tmp_path / "config.yaml", tmp_path / "run"
@@ -35,7 +35,7 @@ def test_two_processes_give_the_loss_curve_of_one(make_model, tiny_data, tmp_pat
     config.write_text(dump_config(single.config))
     command = [*launcher, "fit", str(data), "--config", str(config), "--out", str(out)]
     done = subprocess.run(
-        [*command, "--devices", "2", "--strategy", "ddp"],
+        [*command, "--devices", "2", "--strategy", strategy],
         capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

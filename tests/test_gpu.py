@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import get_type_hints
+
 import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
 from latdiff_core import CountBatch, generation
-from latdiff_core.device import moved
+from latdiff_core.cli.app import generate
+from latdiff_core.device import Accelerator, moved
 from latdiff_core.errors import ConfigError, TrainingInterrupted
 from latdiff_core.training.modules import Stage
 from latdiff_counts import NegativeBinomial, NegativeBinomialMixture, Poisson, ZeroInflatedNegativeBinomial
@@ -34,6 +37,10 @@ def test_a_gpu_that_is_not_there_is_missed_at_once(make_model, fitted_model, tin
 def test_an_unknown_accelerator_is_refused_with_the_known_ones(fitted_model):
     with pytest.raises(ConfigError, match="accelerator is 'tpu'; give one of auto, cpu, gpu"):
         fitted_model.generate(5, accelerator="tpu")
+
+
+def test_the_command_line_knows_the_same_accelerators():
+    assert get_type_hints(generate)["accelerator"] == Accelerator
 
 
 def test_cells_say_what_made_them(fitted_model):

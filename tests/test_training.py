@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from latdiff_core.errors import LatdiffError, OutputExistsError, RunFolderError,
 from latdiff_core.training import checkpoints
 from latdiff_core.training import fit as fitting
 from latdiff_core.training.batches import CellData, LatentBatch, Shuffled
+from latdiff_core.training.kept_weights import KeptWeights
 from latdiff_core.training.modules import AutoencoderStage, DiffusionStage, warmup_cosine
 
 STAGES = [AutoencoderStage, DiffusionStage]
@@ -192,6 +195,32 @@ def test_the_weights_of_the_best_held_out_loss_are_kept(make_model, tiny_data, t
         assert any(not torch.equal(kept[name], last[name]) for name in kept)
         assert_same(kept, getattr(again, stage).state_dict())
         assert fitted.provenance["metrics"][f"{stage}_val_loss"] == 0.5
+
+
+def test_buffers_are_kept_with_the_weights_they_belong_to():
+    """A network may change them in training, as batch normalisation does."""
+    kept, network = KeptWeights(decay=0.9), torch.nn.BatchNorm1d(2)
+    for loss in (1.0, 0.5, 2.0):
+        with torch.no_grad():
+            network(torch.randn(8, 2) + 3)
+            network.weight += 1
+        kept.on_train_batch_end(None, network)
+        if loss == 0.5:
+            best = {**copy.deepcopy(network.state_dict()), **copy.deepcopy(kept.average)}
+        kept.on_train_epoch_end(SimpleNamespace(callback_metrics={"val_loss": torch.tensor(loss)}), network)
+    assert_same(kept.weights, best)
+    assert kept.weights["num_batches_tracked"] == 2
+
+
+def test_a_checkpoint_of_another_version_is_not_taken_up(make_model, tiny_data, tmp_path):
+    make_model().fit(tiny_data, checkpoints=tmp_path, progress=False)
+    (tmp_path / "autoencoder_history.json").unlink()
+    file = tmp_path / "autoencoder" / "last.ckpt"
+    checkpoint = torch.load(file, weights_only=True)
+    del checkpoint["callbacks"]["KeptWeights"]
+    torch.save(checkpoint, file)
+    with pytest.raises(RunFolderError, match="of another version of latdiff; remove"):
+        make_model().fit(tiny_data, checkpoints=tmp_path, resume=True, progress=False)
 
 
 def test_training_on_all_cells_keeps_the_last_weights(make_model, tiny_data, tmp_path):

@@ -174,7 +174,7 @@ class TrainingConfig(Config):
     validation_fraction: Fraction = 0.1
     """Share of the cells, at most 10,000, held out to choose the best weights; 0 trains on all and keeps the last."""
     accelerator: Accelerator = "auto"
-    """Where Lightning trains."""
+    """Where training computes; ``auto`` is a GPU if there is one. Generation has its own."""
     devices: PositiveInt = 1
     """Processes, and GPUs where there are some, on each machine; a batch is shared among all of them."""
     nodes: PositiveInt = 1

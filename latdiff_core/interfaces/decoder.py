@@ -81,7 +81,10 @@ class CountDistribution(Distribution, ABC):
     def sample(
         self, sample_shape: torch.Size | list[int] | tuple[int, ...] = (), generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw integer counts as floats, ``(*sample_shape, batch, genes)``; the same generator state, the same draw."""
+        """Draw integer counts as floats, ``(*sample_shape, batch, genes)``; the same generator state, the same draw.
+
+        The generator is of the device of the parameters.
+        """
 
     def log_likelihood(self, counts: CountBatch) -> Tensor:
         """Log-probability of each cell, summed over genes, (batch,); override where the zeros have a short form."""
@@ -90,7 +93,7 @@ class CountDistribution(Distribution, ABC):
     def sample_csr(self, generator: torch.Generator | None = None) -> csr_matrix:
         """Draw counts as a scipy CSR matrix of int32, (batch, genes)."""
         counts = self.sample(generator=generator)
-        drawn = counts.view(-1)
+        drawn = counts.reshape(-1)
         positions = drawn.nonzero().squeeze(-1)
         return as_csr(drawn[positions], positions, counts.shape)
 

@@ -21,7 +21,7 @@ class Guidance(ABC):
 
     @abstractmethod
     def keep_mask(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw which attributes of which cells a training step may see, (batch, attributes), bool."""
+        """Draw which attributes of which cells a training step may see, (batch, attributes), bool; on the CPU."""
 
     @abstractmethod
     def guided(self, denoise: BranchedDenoise) -> Denoise:

@@ -33,7 +33,8 @@ class Sampler(ABC):
         schedule
             Its ``times`` are the grid; sigma(1) scales the noise to the start.
         generator
-            Source of any further noise; the same state gives the same latents.
+            Source of any further noise; the same state gives the same latents. It is of the CPU, whatever the device
+            of ``noise``: draw there, and take ``latdiff_core.device.moved``.
         """
 
 

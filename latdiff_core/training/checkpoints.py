@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from latdiff_core.errors import RunFolderError
 
 SECONDS_BETWEEN = 30.0
-"""The most work that an interruption loses, if an epoch is no longer. A checkpoint is five times the weights: of pbmc3k
+"""An interruption loses at most so much and an epoch. A checkpoint is five times the weights: of pbmc3k
 140 MB, or a sixth of an epoch of stage 1 on one thread, and many epochs on a GPU."""
 
 

@@ -76,8 +76,11 @@ def fit_model(config: ModelConfig, cells: CellData, folder: Path, progress: bool
     folder.mkdir(parents=True, exist_ok=True)
     seed = config.training.seed
     device = chosen_device(config.training.accelerator)
-    gpus = [] if device.type == "cpu" else range(torch.cuda.device_count())
-    if config.training.precision == "bfloat16" and device.type == "cpu" and not multiplies_bfloat16():
+    alone = config.training.devices * config.training.nodes == 1
+    # A strategy that forks cannot be followed onto a GPU that this process has spoken to.
+    gpus = range(torch.cuda.device_count()) if alone and device.type != "cpu" else []
+    half = config.training.precision == "bfloat16"
+    if half and device.type == "cpu" and is_first() and not multiplies_bfloat16():
         log.warning("this processor has no bfloat16 products and imitates them slowly; float32 trains faster here")
     with torch.random.fork_rng(devices=gpus), tuned_cpu(device):
         torch.manual_seed(seed)
@@ -85,7 +88,9 @@ def fit_model(config: ModelConfig, cells: CellData, folder: Path, progress: bool
         autoencoder = build_autoencoder(config, cells.schema, gene_statistics(cells.counts, train))
         diffusion = build_diffusion(config, cells.schema)
         first = _fit_autoencoder(autoencoder, config, cells, train, held_out, folder, progress)
+        autoencoder.to(device if alone else "cpu")
         latents = encode_cells(autoencoder, cells, joint=config.diffusion.library == "joint")
+        autoencoder.cpu()
         standardise(diffusion, latents, train)
         active = report_activity(latents.loc[:, : autoencoder.latent_dim])
         second = _fit_diffusion(diffusion, config, latents, train, held_out, folder, progress)

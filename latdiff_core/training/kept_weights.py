@@ -31,7 +31,7 @@ class KeptWeights(Callback):
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """What is kept by name; empty where that is what the model holds after the last step."""
+        """What is kept, by name; what is not named is kept as the last step left it."""
         return self.best or self.average
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -41,7 +41,7 @@ class KeptWeights(Callback):
         if not self.decay:
             return
         if not self.average:
-            self.average = _copy(pl_module)
+            self.average = {name: weight.detach().clone() for name, weight in pl_module.named_parameters()}
             return
         self.updates += 1
         share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
@@ -58,7 +58,8 @@ class KeptWeights(Callback):
         loss = float(trainer.callback_metrics.get("val_loss", math.inf))
         if loss < self.lowest_loss:
             self.lowest_loss = loss
-            self.best = {k: v.clone() for k, v in self.average.items()} if self.average else _copy(pl_module)
+            held = {**pl_module.state_dict(), **self.average}  # with buffers, which a network may change too
+            self.best = {name: value.detach().clone() for name, value in held.items()}
 
     def state_dict(self) -> dict[str, Any]:
         kept = ("updates", "average", "best", "lowest_loss")
@@ -72,7 +73,3 @@ class KeptWeights(Callback):
         for name, weight in pl_module.named_parameters():
             if name in self.average:
                 weight.data, self.average[name] = self.average[name], weight.data
-
-
-def _copy(pl_module: pl.LightningModule) -> dict[str, Tensor]:
-    return {name: weight.detach().clone() for name, weight in pl_module.named_parameters()}

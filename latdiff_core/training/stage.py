@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from latdiff_core.configs import TrainingConfig
 from latdiff_core.device import uses_gpu
+from latdiff_core.errors import RunFolderError
 from latdiff_core.ranks import is_first
 from latdiff_core.training.callbacks import History, SeedEpochs, StageProgress
 from latdiff_core.training.checkpoints import RegularCheckpoint, read_checkpoint
@@ -42,7 +43,9 @@ def run_stage(
     Raises
     ------
     KeyboardInterrupt
-        At Ctrl-C; ``folder`` then holds the checkpoint of an epoch that ended in the last half minute, or of the last.
+        At Ctrl-C; after the first epoch ``folder`` holds a checkpoint, at most half a minute and an epoch old.
+    RunFolderError
+        If the checkpoint in ``folder`` is damaged or of another version.
     """
     last, history, kept = folder / "last.ckpt", History(), KeptWeights(ema_decay)
     callbacks: list[Callback] = [SeedEpochs(config.seed), history, kept, RegularCheckpoint(last)]
@@ -70,13 +73,25 @@ def run_stage(
         try:
             resume = str(last) if last.is_file() else None
             if resume:
-                read_checkpoint(last)  # a damaged one is found before anything is changed
+                _callbacks(last, kept)  # a checkpoint that cannot be used is found before anything is changed
             trainer.fit(stage, train, validation, ckpt_path=resume, weights_only=True)
         except SystemExit as error:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt(f"{title} training was interrupted in epoch {trainer.current_epoch}") from error
+    if not history.rows:  # trained in processes of their own (ddp_fork, ddp_spawn), of which a checkpoint is left
+        left = _callbacks(last, kept)
+        history.load_state_dict(left[history.state_key])
+        kept.load_state_dict(left[kept.state_key])
     stage.load_state_dict(kept.weights, strict=False)
     stage.model.eval().requires_grad_(False)
     return history.rows
+
+
+def _callbacks(path: Path, kept: KeptWeights) -> dict[str, dict[str, Any]]:
+    """What the callbacks wrote into a checkpoint; one that lacks the kept weights is a RunFolderError."""
+    states: dict[str, dict[str, Any]] = read_checkpoint(path).get("callbacks", {})
+    if kept.state_key not in states:
+        raise RunFolderError(f"{path} is of another version of latdiff; remove {path.parent.parent} and fit again")
+    return states
 
 
 @contextmanager

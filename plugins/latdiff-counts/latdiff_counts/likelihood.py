@@ -26,7 +26,8 @@ STIRLING_FROM = 8.0
 SERIES_BELOW = 0.02
 """Below this u, log1p(u)/u - 1 is taken from its power series."""
 DIRECT_TO = 18.0
-"""log theta up to which float64 holds lgamma(x + theta) - lgamma(theta) to 1e-7."""
+"""log theta up to which float64 holds lgamma(x + theta) - lgamma(theta) to 1e-7; what stands for it beyond is right to
+float32's last digit for counts up to 100,000."""
 LOG_THETA_RANGE = (-40.0, 24.0)
 """Where the arithmetic is exact to float32."""
 
