@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from latdiff_core import LatentDiffusion
-from latdiff_core.data import write_anndata
+from latdiff_core.data import parts, write_anndata
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import DataError, GenerationInterrupted, LatdiffError, OutputExistsError
 from latdiff_core.generation import BLOCK
@@ -210,6 +210,16 @@ def test_parts_of_another_request_are_never_taken(model, tmp_path, interrupted, 
 def test_parts_of_another_model_are_never_taken(fitted_model, interrupted):
     with pytest.raises(OutputExistsError, match=r"another conditions, model"):
         fitted_model.generate_to(interrupted, N, chunk=BLOCK)
+
+
+def test_a_process_that_asks_for_something_else_than_the_first_does_not_wait_for_ever(
+    fitted_model, interrupted, monkeypatch
+):
+    monkeypatch.setattr(parts, "PATIENCE", 0.0)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(OutputExistsError, match="the first process does not remove; ask all for the same"):
+        fitted_model.generate_to(interrupted, N, chunk=BLOCK, seed=3, overwrite=True)
 
 
 def test_a_folder_of_something_else_is_never_removed(model, tmp_path):

@@ -23,6 +23,8 @@ from latdiff_core.errors import DataError, OutputExistsError
 REQUEST = "request.json"
 POLL = 0.2
 """Seconds between two looks at what other processes have written."""
+PATIENCE = 300.0
+"""Seconds in which the first process must have removed parts of another request."""
 
 
 class PartsFolder:
@@ -53,17 +55,20 @@ class PartsFolder:
         OutputExistsError
             If the folder is of another request, or not one of parts.
         """
+        since = time.monotonic()
         while (found := self._found()) not in (None, self.request):
+            differing = [key for key in self.request if found.get(key) != self.request[key]]
+            holds = f"{self.folder} holds parts of another request (another {', '.join(differing) or 'version'})"
             if not overwrite:
-                differing = [key for key in self.request if found.get(key) != self.request[key]]
                 raise OutputExistsError(
-                    f"{self.folder} holds parts of another request (another {', '.join(differing) or 'version'}); "
-                    "ask for the same again to go on with it, or remove it, or allow that with --overwrite"
+                    f"{holds}; ask for the same again to go on with it, or remove it, or allow that with --overwrite"
                 )
             if leader:
                 aside = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.old")
                 self.folder.rename(aside)
                 remove(aside)
+            elif time.monotonic() - since >= PATIENCE:
+                raise OutputExistsError(f"{holds}, which the first process does not remove; ask all for the same")
             else:
                 time.sleep(POLL)
 
