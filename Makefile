@@ -9,7 +9,7 @@ demo: .venv/demo.stamp
 	$(BIN)/latdiff demo --out demo --overwrite
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=900 --numprocesses 2 notebooks
 
 docs: .venv/docs.stamp
