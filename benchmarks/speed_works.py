@@ -82,6 +82,7 @@ def _stage1(
         "against": f"{1e3 * products:.2f} ms", "ratio": products / step, "to reach": ">= 0.6",
     }  # fmt: skip
     if accelerator == "cpu" and not multiplies_bfloat16():
+        yield {"work": f"{name}, bfloat16 products", "latdiff": "none on this processor", "to reach": ">= 4"}
         return
     placed["training.precision"] = "bfloat16"
     half = cells_per_second(Stage1(cells, placed).train, cells.n_obs, EPOCHS[accelerator])

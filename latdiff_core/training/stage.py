@@ -73,12 +73,12 @@ def run_stage(
         try:
             resume = str(last) if last.is_file() else None
             if resume:
-                _callbacks(last, kept)  # a checkpoint that cannot be used is found before anything is changed
+                _callback_states(last, kept)  # a checkpoint that cannot be used is found before anything is changed
             trainer.fit(stage, train, validation, ckpt_path=resume, weights_only=True)
         except SystemExit as error:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt(f"{title} training was interrupted in epoch {trainer.current_epoch}") from error
     if not history.rows:  # trained in processes of their own (ddp_fork, ddp_spawn), of which a checkpoint is left
-        left = _callbacks(last, kept)
+        left = _callback_states(last, kept)
         history.load_state_dict(left[history.state_key])
         kept.load_state_dict(left[kept.state_key])
     stage.load_state_dict(kept.weights, strict=False)
@@ -86,7 +86,7 @@ def run_stage(
     return history.rows
 
 
-def _callbacks(path: Path, kept: KeptWeights) -> dict[str, dict[str, Any]]:
+def _callback_states(path: Path, kept: KeptWeights) -> dict[str, dict[str, Any]]:
     """What the callbacks wrote into a checkpoint; one that lacks the kept weights is a RunFolderError."""
     states: dict[str, dict[str, Any]] = read_checkpoint(path).get("callbacks", {})
     if kept.state_key not in states:
