@@ -8,11 +8,11 @@ from typing import Annotated
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from latdiff_core.errors import require_shape
 from latdiff_core.interfaces import Config, Covariates, GeneStatistics, Sizes
 from latdiff_counts.dispersion import Dispersion, DispersionOf
+from latdiff_counts.gene_head import GeneHead
 from latdiff_counts.layers import hidden_layers
 
 
@@ -105,7 +105,7 @@ class CountNetwork(nn.Module):
         self.condition_dropout = condition_dropout
         told = sizes.nuisance + (sizes.condition if conditional else 0)
         self.layers = hidden_layers(sizes.latent_dim + told, hidden, dropout)
-        self.logits = nn.Linear(hidden[-1], sizes.genes)
+        self.logits = GeneHead(hidden[-1], sizes.genes)
         if weight_prior is not None:
             nn.init.zeros_(self.logits.weight)
         if statistics is not None:
@@ -124,10 +124,8 @@ class CountNetwork(nn.Module):
                 condition = condition * shown
             told.append(condition)
         hidden = self.layers(torch.cat([x.to(dtype) for x in (z, *told)], dim=-1))
-        product = linear(hidden, self.logits.weight)
-        # The mean profile joins in float32: under autocast its rounding would move every mean by up to 4 %.
-        logits = product.to(torch.promote_types(product.dtype, torch.float32)) + self.logits.bias
-        return logits.log_softmax(-1) + library.to(logits.dtype).log().unsqueeze(-1), hidden
+        log_share = self.logits(hidden).log_softmax(-1)
+        return log_share + library.to(log_share.dtype).log().unsqueeze(-1), hidden
 
     def log_prior(self, *heads: Tensor) -> Tensor:
         """Log-density of the weights to the genes in nats, up to a constant, a scalar; 0 without a prior.

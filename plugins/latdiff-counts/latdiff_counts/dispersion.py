@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from latdiff_core.errors import ConfigError
 from latdiff_core.interfaces import Covariates, GeneStatistics, Sizes
 from latdiff_counts.fast_parameter import FastParameter
+from latdiff_counts.gene_head import GeneHead
 
 DispersionOf = Literal["gene", "condition", "cell"]
 LOG_THETA_LIMITS = (-12.0, 24.0)
@@ -50,7 +51,7 @@ class Dispersion(nn.Module):
         self.by_condition = FastParameter(offsets, rate) if of == "condition" else None
         self.by_depth = FastParameter(torch.zeros(sizes.genes), rate) if depth else None
         self.register_buffer("mean_log_library", torch.tensor(0.0 if statistics is None else statistics.log_library))
-        self.by_cell = nn.Linear(hidden, sizes.genes, bias=False) if of == "cell" else None
+        self.by_cell = GeneHead(hidden, sizes.genes, bias=False) if of == "cell" else None
         if self.by_cell is not None:
             nn.init.zeros_(self.by_cell.weight)
 

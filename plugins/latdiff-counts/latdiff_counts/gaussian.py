@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import PositiveFloat
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Normal
 from torch.nn.functional import softplus
 
@@ -16,6 +16,7 @@ from latdiff_core.errors import LatdiffError, require_shape
 from latdiff_core.interfaces import CountDistribution, Covariates, Decoder, DecoderConfig, GeneStatistics, Sizes
 from latdiff_counts.count_network import HiddenConfig
 from latdiff_counts.fast_parameter import FastParameter
+from latdiff_counts.gene_head import GeneHead
 from latdiff_counts.layers import hidden_layers
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class GaussianDecoder(Decoder):
     ) -> None:
         super().__init__()
         self.layers = hidden_layers(sizes.latent_dim + sizes.nuisance, hidden, dropout)
-        self.loc = nn.Linear(hidden[-1], sizes.genes)
+        self.loc = GeneHead(hidden[-1], sizes.genes)
         inverse_softplus = math.log(math.expm1(INITIAL_DEVIATION - LEAST_DEVIATION))
         self.deviation = FastParameter(torch.full((sizes.genes,), inverse_softplus), rate)
         if statistics is not None:
@@ -106,7 +107,7 @@ class GaussianDecoder(Decoder):
         dtype = self.loc.weight.dtype
         loc = self.loc(self.layers(torch.cat([z.to(dtype), covariates.nuisance.to(dtype)], dim=-1)))
         scale = LEAST_DEVIATION + softplus(self.deviation())
-        return Gaussian(loc.to(scale.dtype), scale, library)
+        return Gaussian(loc, scale, library)
 
 
 class GaussianDecoderConfig(HiddenConfig, DecoderConfig):

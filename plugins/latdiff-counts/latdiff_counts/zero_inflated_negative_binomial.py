@@ -7,11 +7,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, softplus
+from torch.nn.functional import softplus
 
 from latdiff_core.interfaces import Covariates, Decoder, DecoderConfig, GeneStatistics, Sizes
 from latdiff_counts.count_network import CountNetwork, DispersedConfig
 from latdiff_counts.dispersion import Dispersion
+from latdiff_counts.gene_head import GeneHead
 from latdiff_counts.likelihood import log_mix, nb_log_excess, nb_log_zero
 from latdiff_counts.sampling import positive_nb, sample_nb
 from latdiff_counts.sparse_distribution import SparseCountDistribution
@@ -84,14 +85,14 @@ class ZeroInflatedNegativeBinomialDecoder(Decoder):
         super().__init__()
         self.network = network
         self.dispersion = dispersion
-        self.zi_logits = nn.Linear(network.logits.in_features, network.logits.out_features)
+        self.zi_logits = GeneHead(network.logits.in_features, network.logits.out_features)
         nn.init.zeros_(self.zi_logits.weight)
         nn.init.constant_(self.zi_logits.bias, INITIAL_ZI_LOGIT)
 
     def forward(self, z: Tensor, library: Tensor, covariates: Covariates) -> ZeroInflatedNegativeBinomial:
         log_mu, hidden = self.network(z, library, covariates)
         log_theta = self.dispersion(hidden, library, covariates)
-        zi_logits = linear(hidden, self.zi_logits.weight).to(log_mu.dtype) + self.zi_logits.bias
+        zi_logits = self.zi_logits(hidden)
         log_passed = (log_mu - softplus(zi_logits)).logsumexp(-1, keepdim=True)  # of the library, (batch, 1)
         log_mu = log_mu + library.to(log_mu.dtype).log().unsqueeze(-1) - log_passed
         return ZeroInflatedNegativeBinomial(log_mu, log_theta, zi_logits)
