@@ -17,7 +17,7 @@ from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import LatdiffError
 from latdiff_core.training import fit as fitting
 from latdiff_core.training.batches import CellData, LatentBatch, Shuffled
-from latdiff_core.training.modules import AutoencoderStage, DiffusionStage, warmup_cosine
+from latdiff_core.training.modules import AutoencoderStage, DiffusionStage, clip_gradients, warmup_cosine
 
 STAGES = [AutoencoderStage, DiffusionStage]
 
@@ -117,6 +117,19 @@ def test_the_kl_weight_rises_and_validation_always_has_it_whole(make_model, tiny
     make_model({"training.autoencoder": section}).fit(tiny_data, progress=False)
     assert [beta for training, beta in seen if training] == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0, 2.0])
     assert {beta for training, beta in seen if not training} == {2.0}
+
+
+@pytest.mark.parametrize("largest", [0.1, 1e3])
+def test_gradients_are_clipped_by_the_norm_of_all_together(largest):
+    torch.manual_seed(0)
+    mine, torchs = ([torch.nn.Parameter(torch.zeros(n)) for n in (3, 50, 2)] for _ in range(2))
+    for one, other in zip(mine[:2], torchs[:2], strict=True):  # the last has no gradient
+        one.grad = torch.randn_like(one)
+        other.grad = one.grad.clone()
+    clip_gradients(mine, largest)
+    torch.nn.utils.clip_grad_norm_(torchs, largest)
+    for one, other in zip(mine[:2], torchs[:2], strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=0)
 
 
 def test_the_learning_rate_rises_from_the_first_step_and_falls_to_zero():

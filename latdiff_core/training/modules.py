@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -23,7 +24,7 @@ VALIDATION_DRAWS = 8
 class Stage(pl.LightningModule):
     """What both stages share: AdamW under warm-up and cosine decay."""
 
-    def __init__(self, model: torch.nn.Module, config: AutoencoderTraining | DiffusionTraining, warmup: float) -> None:
+    def __init__(self, model: nn.Module, config: AutoencoderTraining | DiffusionTraining, warmup: float) -> None:
         super().__init__()
         self.model = model
         self.learning_rate, self.weight_decay, self.warmup = config.learning_rate, config.weight_decay, warmup
@@ -32,8 +33,8 @@ class Stage(pl.LightningModule):
         self.sums: dict[str, Tensor | float] = {}
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Clip the norm here: Lightning refuses to where a fused optimiser meets autocast."""
-        torch.nn.utils.clip_grad_norm_(self.parameters(), self.gradient_clip)
+        """Clip here: Lightning refuses to where a fused optimiser meets autocast."""
+        clip_gradients(self.parameters(), self.gradient_clip)
 
     def log_mean(self, cells: int, **values: Tensor) -> None:
         """Collect values of a training batch; their means over the epoch are logged with its last one."""
@@ -104,6 +105,18 @@ class DiffusionStage(Stage):
             everything = NoiseDraw(draw.t, draw.eps, torch.ones_like(draw.keep)).to(self.device)
             losses.append(self.model.loss(x, batch.conditions, everything).mean())
         self.log("val_loss", torch.stack(losses).mean(), batch_size=len(batch.loc), sync_dist=True)
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> None:
+    """Scale the gradients so that their norm, all taken together, is at most ``largest``.
+
+    Where it is less, as nearly always, a CPU is spared the multiplication by one (2 ms of a step of 115 ms); a GPU,
+    which would have to be waited for, is not.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = torch.stack(torch._foreach_norm(gradients)).norm()
+    if norm.device.type != "cpu" or norm > largest:
+        torch._foreach_mul_(gradients, (largest / norm).clamp(max=1.0))
 
 
 class warmup_cosine:
