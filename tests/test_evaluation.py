@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 
 import anndata
 import numba
@@ -264,6 +265,48 @@ def test_large_sets_are_subsampled_and_it_is_said(halves, quick, monkeypatch):
         "A random 80 of the 200 generated cells were taken.",
         "A random 150 of the 300 training cells were taken.",
     ]
+
+
+@pytest.mark.parametrize("kind", ["csr", "dense", "layer"])
+def test_cells_in_a_file_are_compared_like_those_in_memory(halves, quick, tmp_path, kind):
+    sets = []
+    for number, cells in enumerate(halves):
+        cells = cells.copy()
+        if kind == "dense":
+            cells.X = cells.X.toarray()
+        if kind == "layer" and number < 2:
+            cells.layers["raw"] = cells.X
+            del cells.X
+        path = tmp_path / f"{number}.h5ad"
+        cells.write_h5ad(path)
+        sets.append(path)
+    train, held_out, further = sets
+    chosen = METRICS[:2]
+    layer = "raw" if kind == "layer" else None
+    found = evaluate(held_out, further, train, ["cell_type"], layer=layer, splits=2, metrics=chosen)
+    train, held_out, further = halves
+    expected = evaluate(held_out, further, train, ["cell_type"], splits=2, metrics=chosen)
+    pd.testing.assert_frame_equal(found.values, expected.values)
+    assert found.settings == expected.settings
+
+
+def test_counts_that_are_not_compared_stay_in_their_file(tmp_path, quick, monkeypatch):
+    """Of many cells only some are compared: those of all need not fit into memory."""
+    monkeypatch.setattr("latdiff_core.evaluation.prepare.MOST_CELLS", 50)
+    rng, paths = np.random.default_rng(0), []
+    var = pd.DataFrame(index=[f"g{i}" for i in range(400)])
+    for n in (100, 100, 30_000):
+        counts = sparse.csr_matrix(rng.poisson(1.0, (n, 400)).astype(np.float32))
+        size = counts.data.nbytes + counts.indices.nbytes
+        paths.append(tmp_path / f"{len(paths)}.h5ad")
+        anndata.AnnData(counts, var=var).write_h5ad(paths[-1])
+    train, held_out, generated = paths
+    evaluate(held_out, held_out, train, splits=2, metrics=METRICS[:1])  # what is imported takes memory too
+    tracemalloc.start()
+    evaluate(held_out, generated, train, splits=2, metrics=METRICS[:1])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < size / 2
 
 
 def test_copies_are_looked_for_among_all_training_cells(halves, quick, monkeypatch):

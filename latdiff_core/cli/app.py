@@ -168,7 +168,7 @@ def evaluate(
     """Compare generated with held-out cells, each figure beside what real cells and trivial generators score."""
     from latdiff_core.cli.asking import settings
     from latdiff_core.cli.output import print_evaluation
-    from latdiff_core.data import read_anndata, refuse_existing
+    from latdiff_core.data import refuse_existing
     from latdiff_core.data.files import refuse_folder
     from latdiff_core.errors import DataError
     from latdiff_core.evaluation import evaluate as run
@@ -180,9 +180,8 @@ def evaluate(
         refuse_existing(path, overwrite)
     if len(set(files)) < len(files):
         raise DataError(f"--report and --json both name {report}; give each its own file")
-    held_out, generated, train = (read_anndata(path) for path in (real, synthetic, reference))
     found = run(
-        held_out, generated, train, condition, control=settings(control or [], "--control"), layer=layer, seed=seed,
+        real, synthetic, reference, condition, control=settings(control or [], "--control"), layer=layer, seed=seed,
         splits=splits, progress=True,
     )  # fmt: skip
     print_evaluation(found)

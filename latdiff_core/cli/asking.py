@@ -31,10 +31,11 @@ def read_table(path: Path, keys: Sequence[str]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from latdiff_core.data import annotation_table, read_anndata
+    from latdiff_core.data import annotation_table, open_anndata
 
     if path.suffix in (".h5ad", ".zarr"):
-        said = annotation_table(read_anndata(path), keys)
+        with open_anndata(path) as cells:
+            said = annotation_table(cells, keys)
         if not (found := [key for key in keys if key in said]):
             raise DataError(f"{path} says nothing of the model's conditions ({', '.join(keys)})")
         return said[found]

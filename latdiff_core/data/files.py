@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,11 +31,36 @@ def read_anndata(source: AnnData | str | Path) -> AnnData:
     import anndata
 
     path = Path(source)
-    check_input(path)
-    try:
+    with _reading(path):
         return anndata.read_h5ad(path) if path.suffix == ".h5ad" else anndata.read_zarr(path)
-    except Exception as error:
-        raise DataError(f"{path} cannot be read as AnnData ({type(error).__name__}: {error})") from error
+
+
+@contextmanager
+def open_anndata(source: AnnData | str | Path) -> Iterator[AnnData]:
+    """An AnnData of which some cells are wanted: ``X`` of an ``.h5ad`` stays in the file, which is open until the end.
+
+    A ``.zarr`` is read whole, and so are layers. What is given as an AnnData is left as it is.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, is of another kind, or cannot be read.
+    """
+    if not isinstance(source, str | Path):
+        yield source
+        return
+    path = Path(source)
+    if path.suffix != ".h5ad" or not _has_x(path):  # without X, AnnData looks for it in vain
+        yield read_anndata(path)
+        return
+    import anndata
+
+    with _reading(path):
+        adata = anndata.read_h5ad(path, backed="r")
+    try:
+        yield adata
+    finally:
+        adata.file.close()
 
 
 def write_anndata(adata: AnnData, path: str | Path, overwrite: bool = False) -> None:
@@ -123,6 +150,23 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say of which file it is that something could not be read."""
+    check_input(path)
+    try:
+        yield
+    except Exception as error:
+        raise DataError(f"{path} cannot be read as AnnData ({type(error).__name__}: {error})") from error
+
+
+def _has_x(path: Path) -> bool:
+    import h5py
+
+    with _reading(path), h5py.File(path, "r") as file:
+        return "X" in file
 
 
 def _check_suffix(path: Path) -> None:

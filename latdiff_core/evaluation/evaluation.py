@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from latdiff_core.data import read_anndata
+from latdiff_core.data import open_anndata
 from latdiff_core.errors import DataError
 from latdiff_core.evaluation.baselines import BASELINE_SPLITS, baseline_counts
 from latdiff_core.evaluation.cells import CellSet, Reference
@@ -54,7 +55,8 @@ def evaluate(
     Parameters
     ----------
     real
-        Held-out cells with raw counts, at least 20, in memory or in a file; above 4,000 a random 4,000 are taken.
+        Held-out cells with raw counts, at least 20, in memory or in a file; above 4,000 a random 4,000 are taken. Of an
+        ``.h5ad`` or a backed AnnData only the counts of those cells are read.
     synthetic
         Generated cells, at least 20; above 4,000 a random 4,000 are taken.
     reference
@@ -78,8 +80,10 @@ def evaluate(
     """
     if splits < 2:
         raise DataError(f"{splits} splits tell nothing of chance; give at least 2")
-    real, synthetic, reference = (read_anndata(cells) for cells in (real, synthetic, reference))
-    cells = prepare(real, synthetic, reference, conditions, control, layer, seed)
+    with ExitStack() as files:
+        real, synthetic, reference = (files.enter_context(open_anndata(of)) for of in (real, synthetic, reference))
+        cells = prepare(real, synthetic, reference, conditions, control, layer, seed)
+        sizes = {"held_out_cells": real.n_obs, "generated_cells": synthetic.n_obs, "training_cells": reference.n_obs}
     rng = np.random.default_rng(seed)
     of_baselines = np.random.default_rng([seed, 1])  # from rng's stream they would get just the first half's labels
     baselines = _baselines(cells, of_baselines)
@@ -113,8 +117,7 @@ def evaluate(
         conditions=conditions,
         genes=_gene_table(cells, np.mean(by_gene, axis=0)),
         settings={
-            "held_out_cells": real.n_obs, "generated_cells": synthetic.n_obs, "training_cells": reference.n_obs,
-            "genes": reference.n_vars, "cells_per_side": cells.n, "splits": splits, "seed": seed,
+            **sizes, "genes": len(cells.reference.genes), "cells_per_side": cells.n, "splits": splits, "seed": seed,
             "components": cells.reference.space.loadings.shape[1], "conditions": list(cells.conditions),
             "control": dict(control or {}), "notes": [*cells.notes, *_left_out(conditions, cells.reference)],
         },

@@ -172,5 +172,5 @@ def _whose(what: str) -> Iterator[None]:
     """Say which of the three sets of cells an error is about."""
     try:
         yield
-    except DataError as error:
+    except (DataError, OSError) as error:  # of HDF5, where what is read from a file is damaged
         raise DataError(f"{what} cells: {error}") from None
