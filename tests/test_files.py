@@ -8,7 +8,7 @@ import anndata
 import numpy as np
 import pytest
 
-from latdiff_core.data import read_anndata, write_anndata
+from latdiff_core.data import open_anndata, read_anndata, write_anndata
 from latdiff_core.errors import DataError, OutputExistsError
 
 SUFFIXES = [".h5ad", ".zarr"]
@@ -63,18 +63,37 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tiny_data, tmp_
     assert listing(tmp_path) == before
 
 
-def test_a_file_that_cannot_be_read_says_why(tmp_path, tiny_data):
+def opened(path: Path) -> anndata.AnnData:
+    """In memory, what ``open_anndata`` opens."""
+    with open_anndata(path) as cells:
+        return cells.to_memory()
+
+
+@pytest.mark.parametrize("read", [read_anndata, opened])
+def test_a_file_that_cannot_be_read_says_why(tmp_path, tiny_data, read):
     with pytest.raises(DataError, match=r"there\.h5ad does not exist"):
-        read_anndata(tmp_path / "there.h5ad")
+        read(tmp_path / "there.h5ad")
     with pytest.raises(DataError, match=r"ends in '\.csv'; AnnData files end in \.h5ad or \.zarr"):
-        read_anndata(tmp_path / "cells.csv")
+        read(tmp_path / "cells.csv")
     with pytest.raises(DataError, match=r"ends in '\.csv'"):
         write_anndata(tiny_data, tmp_path / "cells.csv")
     write_anndata(tiny_data, tmp_path / "cells.h5ad")
     whole = (tmp_path / "cells.h5ad").read_bytes()
     (tmp_path / "cells.h5ad").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"cells\.h5ad cannot be read as AnnData"):
-        read_anndata(tmp_path / "cells.h5ad")
+        read(tmp_path / "cells.h5ad")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_is_open_until_its_cells_were_picked(tiny_data, tmp_path, suffix):
+    path = tmp_path / f"cells{suffix}"
+    write_anndata(tiny_data, path)
+    with open_anndata(path) as cells:
+        assert cells.isbacked == (suffix == ".h5ad")
+        np.testing.assert_array_equal(cells[[3, 5]].X.toarray(), tiny_data.X[[3, 5]].toarray())
+    write_anndata(tiny_data, path, overwrite=True)
+    with open_anndata(tiny_data) as cells:
+        assert cells is tiny_data
 
 
 def test_cells_backed_by_a_file_are_taken_like_cells_in_memory(tiny_data, tmp_path, fitted_model):
