@@ -187,8 +187,8 @@ def test_counts_that_int32_cannot_hold_are_an_error(drawn):
 
     class Sparse(NegativeBinomial):
         @staticmethod
-        def draw_positive(parameters, generator):
-            return torch.full_like(parameters[0], drawn)
+        def draw_from_uniform(uniform, parameters, generator):
+            return torch.full_like(uniform, drawn)
 
     for wrong in (Dense, Sparse):
         with pytest.raises(LatdiffError, match="not finite"):

@@ -12,7 +12,7 @@ from latdiff_core.interfaces import Covariates, Decoder, DecoderConfig, GeneStat
 from latdiff_counts.count_network import CountNetwork, DispersedConfig
 from latdiff_counts.dispersion import Dispersion
 from latdiff_counts.likelihood import nb_log_excess, nb_log_zero
-from latdiff_counts.sampling import positive_nb, sample_nb
+from latdiff_counts.sampling import nb_from_uniform, sample_nb
 from latdiff_counts.sparse_distribution import SparseCountDistribution
 
 
@@ -52,8 +52,8 @@ class NegativeBinomial(SparseCountDistribution):
         return sample_nb(log_mu.exp(), log_theta.exp(), generator)
 
     @staticmethod
-    def draw_positive(parameters: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:
-        return positive_nb(*parameters, generator)
+    def draw_from_uniform(uniform: Tensor, parameters: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:
+        return nb_from_uniform(uniform, *parameters, generator)
 
 
 class NegativeBinomialDecoder(Decoder):

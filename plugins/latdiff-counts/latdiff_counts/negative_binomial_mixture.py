@@ -14,7 +14,7 @@ from latdiff_counts.count_network import CountNetwork, DispersedConfig
 from latdiff_counts.dispersion import Dispersion
 from latdiff_counts.fast_parameter import FastParameter
 from latdiff_counts.likelihood import LOG_THETA_RANGE, log_mix, nb_log_excess, nb_log_zero
-from latdiff_counts.sampling import positive_nb, sample_nb
+from latdiff_counts.sampling import nb_from_uniform, sample_nb
 from latdiff_counts.sparse_distribution import SparseCountDistribution
 
 INITIAL_TAIL_LOGIT = -3.5
@@ -77,19 +77,20 @@ class NegativeBinomialMixture(SparseCountDistribution):
 
     @staticmethod
     def draw(parameters: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:
-        log_mu, log_theta, log_burst, tail_logits = parameters
-        in_tail = torch.bernoulli(torch.sigmoid(tail_logits), generator=generator).bool()
-        thetas = torch.where(in_tail, _log_theta_tail(log_mu, log_burst), log_theta).exp()
-        return sample_nb(log_mu.exp(), thetas, generator)
+        log_mu, log_theta = _drawn_component(*parameters, generator)
+        return sample_nb(log_mu.exp(), log_theta.exp(), generator)
 
     @staticmethod
-    def draw_positive(parameters: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:
-        log_mu, log_theta, log_burst, tail_logits = parameters
-        zeros = nb_log_zero(log_mu, log_theta), _tail_log_zero(log_mu, log_burst)
-        body, tail = (torch.expm1(log_zero).neg_() for log_zero in zeros)
-        in_tail = torch.sigmoid(tail_logits + tail.log() - body.log())  # of the counts that are not zero
-        drawn_in_tail = torch.bernoulli(in_tail, generator=generator).bool()
-        return positive_nb(log_mu, torch.where(drawn_in_tail, _log_theta_tail(log_mu, log_burst), log_theta), generator)
+    def draw_from_uniform(uniform: Tensor, parameters: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:
+        return nb_from_uniform(uniform, *_drawn_component(*parameters, generator), generator)
+
+
+def _drawn_component(
+    log_mu: Tensor, log_theta: Tensor, log_burst: Tensor, tail_logits: Tensor, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Log of mean and inverse dispersion of body or tail, drawn for every entry."""
+    in_tail = torch.bernoulli(torch.sigmoid(tail_logits), generator=generator).bool()
+    return log_mu, torch.where(in_tail, _log_theta_tail(log_mu, log_burst), log_theta)
 
 
 def _log_theta_tail(log_mu: Tensor, log_burst: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latdiff_core.interfaces import Covariates, Decoder, DecoderConfig, GeneStatistics, Sizes
 from latdiff_counts.count_network import CountNetwork, CountNetworkConfig
-from latdiff_counts.sampling import positive_poisson
+from latdiff_counts.sampling import poisson_from_uniform
 from latdiff_counts.sparse_distribution import SparseCountDistribution
 
 
@@ -48,8 +48,8 @@ class Poisson(SparseCountDistribution):
         return torch.poisson(log_mu.exp(), generator=generator)
 
     @staticmethod
-    def draw_positive(parameters: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:
-        return positive_poisson(parameters[0].double().exp(), generator)
+    def draw_from_uniform(uniform: Tensor, parameters: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:
+        return poisson_from_uniform(uniform, parameters[0].double().exp(), generator)
 
 
 class PoissonDecoder(Decoder):

@@ -1,5 +1,7 @@
 """Draws of counts: dense ones, and those of non-zeros alone, which are most of the work where most counts are zero.
 
+Few counts are drawn by inversion: one uniform number, and more than k counts where it is below the probability of that.
+
 A negative binomial is a compound Poisson: lambda = theta log(1 + mu / theta) families are expected, of which each has a
 logarithmic number of members with p = mu / (mu + theta) (Quenouille 1949, Biometrics 5:162). Its zeros are those of the
 families, exp(-lambda); a count that is not zero is the members of at least one family.
@@ -13,10 +15,12 @@ from torch.nn.functional import softplus
 
 FEW = 3.0
 """Above this Poisson rate fewer than 5 % are zeros, and it is faster to draw until there is none."""
-MOST_STEPS = 60
-"""More arrivals than this have a probability below 1e-50 at a rate of ``FEW``; rounding must not look for them."""
-UNIFORM_STEP = 2.0**-16
-"""Distance of neighbouring uniform numbers of 16 bits, four of which cost one random number of 64."""
+LARGEST_SHARE = 0.8
+"""Above this p = mu / (mu + theta) the counts of a family may be too many to be looked for one by one."""
+MOST_STEPS = 250
+"""Larger counts have a probability below 1e-16 up to both bounds; rounding must not look for them."""
+UNIFORM_STEP = 2.0**-8
+"""Distance of neighbouring uniform numbers of 8 bits, eight of which cost one random number of 64."""
 
 
 def sample_nb(mu: Tensor, theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -27,7 +31,7 @@ def sample_nb(mu: Tensor, theta: Tensor, generator: torch.Generator | None = Non
 
 
 def candidates(bound: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-    """Where counts may be other than zero: a uniform number for each entry, kept where it is below ``bound``.
+    """Where counts may be other than zero: a uniform number for each entry, kept where it may lie below ``bound``.
 
     Parameters
     ----------
@@ -39,54 +43,85 @@ def candidates(bound: Tensor, generator: torch.Generator | None = None) -> tuple
     Returns
     -------
     tuple
-        Ascending positions in the flattened (batch, genes), and the uniform numbers there, both (candidates,).
+        Ascending positions in the flattened (batch, genes), and the uniform numbers there, in float64, both
+        (candidates,).
     """
     bound = bound.view(-1)
-    words = torch.empty(-(-len(bound) // 4), dtype=torch.int64, device=bound.device)
+    words = torch.empty(-(-len(bound) // 8), dtype=torch.int64, device=bound.device)
     words.random_(torch.iinfo(torch.int64).min, None, generator=generator)
-    uniform = words.view(torch.uint16)[: len(bound)].to(torch.float32).mul_(UNIFORM_STEP)
-    positions = (uniform < bound).nonzero().squeeze(-1)
-    return positions, uniform[positions]
+    steps = words.view(torch.uint8)[: len(bound)].to(torch.float32).mul_(UNIFORM_STEP)
+    positions = (steps < bound).nonzero().squeeze(-1)
+    within = torch.rand(positions.shape, generator=generator, dtype=torch.float64, device=bound.device)
+    return positions, within.mul_(UNIFORM_STEP).add_(steps[positions])
 
 
-def accepted(probability: Tensor, uniform: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Indices of the candidates that are not zero, ascending, by the probability of that, (candidates,)."""
-    # Uniform numbers are steps: the last one is taken by the share of it that is below. Rare genes live on the first.
-    share = (probability - uniform) / UNIFORM_STEP
-    below = torch.rand(share.shape, generator=generator, device=share.device) < share
-    return below.nonzero().squeeze(-1)
+def poisson_from_uniform(uniform: Tensor, mu: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Draw from Poisson(mu), zero where ``uniform``, in [0, 1), is at least P(X > 0), (entries,), in float64.
 
-
-def positive_poisson(mu: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Draw from Poisson(mu) given that it is not zero, (entries,), in float64."""
+    The generator is asked where counts are many.
+    """
     mu = mu.double()
-    counts = torch.ones_like(mu)
-    few, many = (part.nonzero().squeeze(-1) for part in (mu <= FEW, mu > FEW))
-    # By inversion, one more for all whose uniform number lies above; most are done at 1.
-    rate = mu[few]
-    share = rate / torch.expm1(rate)  # p(1) / (1 - p(0))
-    rest = _uniform(rate, generator) - share
-    count = 1
-    while len(left := (rest >= 0).nonzero().squeeze(-1)) and count < MOST_STEPS:
-        count += 1
-        few, rate, rest = few[left], rate[left], rest[left]
-        share = share[left] * rate / count
-        rest = rest - share
-        counts[few] = count
+    above = -torch.expm1(-mu)
+    few = mu <= FEW
+    counts = _inverted(torch.where(few, uniform, 1.0), above, mu, torch.zeros_like(mu))
+    many = (~few & (uniform < above)).nonzero().squeeze(-1)
     while len(many):
         counts[many] = torch.poisson(mu[many], generator=generator)
         many = many[counts[many] == 0]
     return counts
 
 
-def positive_nb(log_mu: Tensor, log_theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Draw from NB given that it is not zero, (entries,), in float64."""
+def nb_from_uniform(
+    uniform: Tensor, log_mu: Tensor, log_theta: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """Draw from NB, zero where ``uniform``, in [0, 1), is at least P(X > 0), (entries,), in float64.
+
+    The generator is asked where counts are many.
+    """
     log_mu, log_theta = log_mu.double(), log_theta.double()
-    log_other = -softplus(log_mu - log_theta)  # log(1 - p)
-    families = -log_theta.exp() * log_other
+    odds, theta = log_mu - log_theta, log_theta.exp()
+    share, families = odds.sigmoid(), theta * softplus(odds)
+    above = -torch.expm1(-families)
+    few = (families <= FEW) & (share <= LARGEST_SHARE)
+    counts = _inverted(torch.where(few, uniform, 1.0), above, theta * share, share)
+    many = (~few & (uniform < above)).nonzero().squeeze(-1)
+    counts[many] = _positive_nb(log_mu[many], log_theta[many], families[many], generator)
+    return counts
+
+
+def _inverted(uniform: Tensor, above: Tensor, start: Tensor, slope: Tensor) -> Tensor:
+    """The smallest k of which P(X > k) is at most ``uniform``, (entries,).
+
+    Parameters
+    ----------
+    uniform
+        In [0, 1].
+    above
+        P(X > 0).
+    start, slope
+        Of p(k + 1) = p(k) (start + slope k) / (k + 1), the recursion of Poisson and NB (Panjer 1981, ASTIN Bulletin
+        12:22).
+    """
+    counts = (uniform < above).to(uniform.dtype)
+    p = (1 - above) * start
+    above = above - p
+    entries, k = (uniform < above).nonzero().squeeze(-1), 1
+    uniform, above, p, start, slope = (x[entries] for x in (uniform, above, p, start, slope))
+    while len(entries) and k < MOST_STEPS:
+        p = p * (start + slope * k) / (k + 1)
+        above, k = above - p, k + 1
+        counts[entries] = k
+        left = (uniform < above).nonzero().squeeze(-1)
+        entries, uniform, above, p, start, slope = (x[left] for x in (entries, uniform, above, p, start, slope))
+    return counts
+
+
+def _positive_nb(log_mu: Tensor, log_theta: Tensor, families: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw from NB given that it is not zero, by the expected number of families, (entries,), in float64."""
     counts = torch.zeros_like(log_mu)
     few, many = (part.nonzero().squeeze(-1) for part in (families <= FEW, families > FEW))
-    left, log_other = positive_poisson(families[few], generator), log_other[few]
+    rate, log_other = families[few], -softplus(log_mu[few] - log_theta[few])  # log(1 - p)
+    left = poisson_from_uniform(_uniform(rate, generator) * -torch.expm1(-rate), rate)
     while len(few):
         counts[few] += _logarithmic(log_other, generator)
         left = left - 1

@@ -12,7 +12,7 @@ from torch import Tensor
 from latdiff_core.counts import CountBatch
 from latdiff_core.errors import LatdiffError
 from latdiff_core.interfaces import CountDistribution, as_csr
-from latdiff_counts.sampling import accepted, candidates
+from latdiff_counts.sampling import candidates
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -50,8 +50,12 @@ class SparseCountDistribution(CountDistribution):
 
     @staticmethod
     @abstractmethod
-    def draw_positive(parameters: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:
-        """Draw counts given that they are not zero, (entries,), from parameters of these entries."""
+    def draw_from_uniform(uniform: Tensor, parameters: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:
+        """Draw counts of some entries from their parameters, (entries,).
+
+        As by inversion, X > 0 exactly where ``uniform``, (entries,) of float64 in [0, 1), is below the probability of
+        that; entries whose number is not even below the mean, which bounds that probability, are not asked for.
+        """
 
     def log_prob(self, value: Tensor) -> Tensor:
         value = value.to(self.parameters[0].dtype)
@@ -76,7 +80,7 @@ class SparseCountDistribution(CountDistribution):
             return self.draw([p.expand(shape) for p in self.parameters], generator)
 
     def sample_csr(self, generator: torch.Generator | None = None) -> csr_matrix:
-        """Where the counts are that are not zero, which the mean bounds and log p(0) decides, and their sizes there.
+        """Counts where they may be other than zero, which is where a uniform number is below the mean, and no others.
 
         A GPU draws all of them sooner than it says how many of a few are left.
         """
@@ -84,14 +88,13 @@ class SparseCountDistribution(CountDistribution):
             raise LatdiffError("the distribution of counts is not finite; the model is not usable, fit it again")
         if self.parameters[0].device.type != "cpu":
             return super().sample_csr(generator)
-        genes = self.batch_shape[1]
         with torch.no_grad():
             positions, uniform = candidates(self.mean, generator)
-            at_entries = [_gather(p, positions % genes, positions) for p in self.parameters]
-            kept = accepted(torch.expm1(self.log_zero(*at_entries)).neg_(), uniform, generator)
-            positions = positions[kept]
-            counts = self.draw_positive([p[kept] for p in at_entries], generator)
-            return as_csr(counts, positions, self.batch_shape)
+            columns = positions % self.batch_shape[1]
+            at_entries = [_gather(p, columns, positions) for p in self.parameters]
+            counts = self.draw_from_uniform(uniform, at_entries, generator)
+            kept = counts.nonzero().squeeze(-1)
+            return as_csr(counts[kept], positions[kept], self.batch_shape)
 
 
 def _gather(parameter: Tensor, genes: Tensor, positions: Tensor) -> Tensor:

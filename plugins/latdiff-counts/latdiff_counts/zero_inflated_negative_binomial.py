@@ -14,7 +14,7 @@ from latdiff_counts.count_network import CountNetwork, DispersedConfig
 from latdiff_counts.dispersion import Dispersion
 from latdiff_counts.gene_head import GeneHead
 from latdiff_counts.likelihood import log_mix, nb_log_excess, nb_log_zero
-from latdiff_counts.sampling import positive_nb, sample_nb
+from latdiff_counts.sampling import nb_from_uniform, sample_nb
 from latdiff_counts.sparse_distribution import SparseCountDistribution
 
 INITIAL_ZI_LOGIT = -3.0
@@ -68,9 +68,9 @@ class ZeroInflatedNegativeBinomial(SparseCountDistribution):
         return counts * torch.bernoulli(torch.sigmoid(-zi_logits), generator=generator)
 
     @staticmethod
-    def draw_positive(parameters: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:
-        log_mu, log_theta, _ = parameters
-        return positive_nb(log_mu, log_theta, generator)
+    def draw_from_uniform(uniform: Tensor, parameters: Sequence[Tensor], generator: torch.Generator | None) -> Tensor:
+        log_mu, log_theta, zi_logits = parameters
+        return nb_from_uniform(uniform / torch.sigmoid(-zi_logits), log_mu, log_theta, generator)
 
 
 class ZeroInflatedNegativeBinomialDecoder(Decoder):
