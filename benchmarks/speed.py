@@ -25,7 +25,7 @@ from latdiff_core.data.files import write_text
 FOLDERS = {"cpu": RESULTS / "speed", "gpu": RESULTS / "speed_gpu"}
 HEADINGS = ("work", "threads", "latdiff", "against", "ratio", "to reach")
 HOW = """Printed by `benchmarks/speed.py`: every row in a process of its own, both sides in one run, medians of repeats
-(streaming and training from disk: one run each).
+(many cells to a file and training from disk: one run each).
 The GEMM floor of a training step is the time of the decoder's three matrix products alone: forward, gradient of the
 input, gradient of the weights."""
 

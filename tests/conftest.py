@@ -78,3 +78,10 @@ def tiny_model(make_model) -> LatentDiffusion:
 def fitted_model(make_model, tiny_data) -> LatentDiffusion:
     """The same, fitted."""
     return make_model().fit(tiny_data, progress=False)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Evaluation without forests and without a map: for what does not depend on them."""
+    monkeypatch.setattr("latdiff_core.evaluation.metrics.two_sample.TREES", 2)
+    monkeypatch.setattr("latdiff_core.evaluation.figures._umap", lambda points, seed: points[:, :2])

@@ -119,8 +119,7 @@ def test_existing_output_is_kept_unless_told(latdiff, data_file, run_folder, tmp
     assert anndata.read_h5ad(out).n_obs == 3
 
 
-def test_evaluate_prints_and_writes_what_it_found(latdiff, data_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("latdiff_core.evaluation.figures._umap", lambda points, seed: points[:, :2])
+def test_evaluate_prints_and_writes_what_it_found(latdiff, data_file, tmp_path, quick):
     page, document = tmp_path / "new" / "report.html", tmp_path / "found.json"
     arguments = ("evaluate", data_file, data_file, "--reference", data_file, "--condition", "cell_type", "--splits", 2)
     code, text, _ = latdiff(*arguments, "--report", page, "--json", document)
@@ -258,7 +257,7 @@ def test_evaluate_explains_what_it_cannot_do(latdiff, data_file, tmp_path, monke
     assert message in err
 
 
-def test_a_generated_cell_without_counts_can_be_evaluated(latdiff, data_file, run_folder, tmp_path):
+def test_a_generated_cell_without_counts_can_be_evaluated(latdiff, data_file, run_folder, tmp_path, quick):
     out = tmp_path / "poor.h5ad"
     assert latdiff("generate", run_folder, "-n", 60, "--library", 1, "--out", out)[0] == 0
     assert (np.asarray(anndata.read_h5ad(out).X.sum(1)) == 0).any()

@@ -37,8 +37,7 @@ def test_the_split_holds_out_a_share_of_every_label():
     assert not np.array_equal(test, stratified_split(labels, 0.3, seed=1)[1])
 
 
-def test_the_demo_leaves_cells_model_figure_and_table(tmp_path, tiny_overrides, monkeypatch):
-    monkeypatch.setattr("latdiff_core.evaluation.figures._umap", lambda points, seed: points[:, :2])
+def test_the_demo_leaves_cells_model_figure_and_table(tmp_path, tiny_overrides, quick):
     result = run_demo(tmp_path / "demo", overrides=tiny_overrides, progress=False)
     assert {"generated", "real", "standing"} <= set(result.evaluation.table.columns)
     assert (result.folder / "report.html").stat().st_size > 100_000

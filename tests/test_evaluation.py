@@ -40,13 +40,6 @@ def perfect(halves) -> Evaluation:
     return evaluate(held_out, further, train, ["cell_type"], splits=4)
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """No forests and no map: for what does not depend on them."""
-    monkeypatch.setattr("latdiff_core.evaluation.metrics.two_sample.TREES", 2)
-    monkeypatch.setattr("latdiff_core.evaluation.figures._umap", lambda points, seed: points[:, :2])
-
-
 def test_a_perfect_generator_is_like_real(perfect):
     table = perfect.table
     assert set(table.index) == set(SCORES)

@@ -105,7 +105,9 @@ def test_a_schedule_that_keeps_its_signal_is_refused_before_training(make_model,
         model.fit(tiny_data)
 
 
-def test_values_that_are_no_counts_are_labelled_and_evaluated_without_library_sizes(make_model, tiny_data, caplog):
+def test_values_that_are_no_counts_are_labelled_and_evaluated_without_library_sizes(
+    make_model, tiny_data, caplog, quick
+):
     model = make_model({"autoencoder.decoder": {"kind": "gaussian", "hidden": [16]}}).fit(tiny_data, progress=False)
     cells = model.generate(60, seed=1)
     assert cells.uns["latdiff"]["expression"] == "log_normalised"

@@ -32,7 +32,7 @@ def plugin() -> ModuleType:
     return _run(_blocks("python")[2])
 
 
-def test_the_python_example_runs(tiny_data, tiny_overrides, tmp_path, monkeypatch):
+def test_the_python_example_runs(tiny_data, tiny_overrides, tmp_path, monkeypatch, quick):
     data = tiny_data.copy()
     data.obs["cell_type"] = data.obs["cell_type"].cat.rename_categories({"B": "B cell"})
     data.write_h5ad(tmp_path / "data.h5ad")
@@ -44,7 +44,6 @@ def test_the_python_example_runs(tiny_data, tiny_overrides, tmp_path, monkeypatc
     assert module.cells.n_obs == data.n_obs
     assert module.latent.shape == (data.n_obs, 4)
     assert module.model.generate(2).n_obs == 2
-    monkeypatch.setattr("latdiff_core.evaluation.figures._umap", lambda points, seed: points[:, :2])
     exec(compile(_blocks("python")[1], "README.md", "exec"), {**vars(module), "held_out": data})
     assert (tmp_path / "report.html").is_file()
 

@@ -169,11 +169,15 @@ class DecoderContract(AnyDecoderContract):
 
     def test_probabilities_sum_to_one(self) -> None:
         """Over all counts, the probabilities of each gene of a cell sum to 1; so they do under autocast."""
-        values = torch.arange(self.largest_count).view(-1, 1, 1)  # against (4, genes)
+        decoder, n, known = self.build(), self.largest_count, self.covariates()
+        z, library, *covariates = (
+            x.repeat_interleave(n, 0) for x in (self.latents(), LIBRARY, known.nuisance, known.condition)
+        )
+        values = torch.arange(n).repeat(4).unsqueeze(-1).expand(-1, SIZES.genes)  # all of one cell, then of the next
         for half in (False, True):
             with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-                distribution = self.decode(self.build())
-                total = torch.stack([distribution.log_prob(v.expand(4, SIZES.genes)).exp() for v in values]).sum(0)
+                log_prob = decoder(z, library, Covariates(*covariates)).log_prob(values)
+            total = log_prob.exp().view(4, n, SIZES.genes).sum(1)
             torch.testing.assert_close(total, torch.ones(4, SIZES.genes), rtol=0, atol=1e-4)
 
     def test_samples_are_counts(self) -> None:
