@@ -260,20 +260,26 @@ def test_large_sets_are_subsampled_and_it_is_said(halves, quick, monkeypatch):
     ]
 
 
-@pytest.mark.parametrize("kind", ["csr", "dense", "layer"])
-def test_cells_in_a_file_are_compared_like_those_in_memory(halves, quick, tmp_path, kind):
+@pytest.mark.parametrize("kind", ["csr", "csc", "dense", "layer", "backed"])
+def test_cells_in_a_file_are_compared_like_those_in_memory(halves, quick, tmp_path, monkeypatch, kind):
+    for limit, cells in {"MOST_CELLS": 40, "MOST_TRAINING_CELLS": 150, "READ_AT_ONCE": 70}.items():
+        monkeypatch.setattr(f"latdiff_core.evaluation.prepare.{limit}", cells)
     sets = []
     for number, cells in enumerate(halves):
         cells = cells.copy()
         if kind == "dense":
             cells.X = cells.X.toarray()
+        if kind == "csc":
+            cells.X = cells.X.tocsc()
         if kind == "layer" and number < 2:
             cells.layers["raw"] = cells.X
             del cells.X
         path = tmp_path / f"{number}.h5ad"
         cells.write_h5ad(path)
-        sets.append(path)
+        sets.append(anndata.read_h5ad(path, backed="r") if kind == "backed" else path)
     train, held_out, further = sets
+    if kind == "backed":
+        held_out = held_out[:]
     chosen = METRICS[:2]
     layer = "raw" if kind == "layer" else None
     found = evaluate(held_out, further, train, ["cell_type"], layer=layer, splits=2, metrics=chosen)

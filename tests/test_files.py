@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import anndata
+import h5py
 import numpy as np
 import pytest
 
-from latdiff_core.data import open_anndata, read_anndata, write_anndata
+from latdiff_core.data import open_anndata, raw_counts, read_anndata, write_anndata
 from latdiff_core.errors import DataError, OutputExistsError
 
 SUFFIXES = [".h5ad", ".zarr"]
@@ -91,9 +92,35 @@ def test_a_file_is_open_until_its_cells_were_picked(tiny_data, tmp_path, suffix)
     with open_anndata(path) as cells:
         assert cells.isbacked == (suffix == ".h5ad")
         np.testing.assert_array_equal(cells[[3, 5]].X.toarray(), tiny_data.X[[3, 5]].toarray())
-    write_anndata(tiny_data, path, overwrite=True)
+    assert not cells.file.is_open
     with open_anndata(tiny_data) as cells:
         assert cells is tiny_data
+
+
+def test_a_view_of_a_backed_anndata_is_read(tiny_data, tmp_path):
+    """AnnData itself takes no cells of it."""
+    write_anndata(tiny_data, tmp_path / "cells.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    with open_anndata(backed[10:20]) as cells:
+        np.testing.assert_array_equal(cells[[3, 5]].X.toarray(), tiny_data.X[[13, 15]].toarray())
+    backed.file.close()
+
+
+@pytest.mark.parametrize("part", ["X/indices", "X/indptr", "shape", "data"])
+def test_a_file_with_a_damaged_matrix_is_named_when_it_is_opened(tiny_data, tmp_path, part):
+    path = tmp_path / "cells.h5ad"
+    write_anndata(tiny_data, path)
+    with h5py.File(path, "r+") as file:
+        if part == "shape":
+            del file["X"].attrs["shape"]
+        elif part == "data":
+            values = file["X/data"][:-5]
+            del file["X/data"]
+            file["X/data"] = values
+        else:
+            del file[part]
+    with pytest.raises(DataError, match=r"cells\.h5ad cannot be read as AnnData"), open_anndata(path) as cells:
+        raw_counts(cells[[3, 5]])
 
 
 def test_cells_backed_by_a_file_are_taken_like_cells_in_memory(tiny_data, tmp_path, fitted_model):

@@ -119,17 +119,19 @@ def test_the_kl_weight_rises_and_validation_always_has_it_whole(make_model, tiny
     assert {beta for training, beta in seen if not training} == {2.0}
 
 
-@pytest.mark.parametrize("largest", [0.1, 1e3])
-def test_gradients_are_clipped_by_the_norm_of_all_together(largest):
+@pytest.mark.parametrize(("largest", "first"), [(0.1, 1.0), (1e3, 1.0), (1.0, float("nan")), (1.0, float("inf"))])
+def test_gradients_are_clipped_by_the_norm_of_all_together(largest, first):
     torch.manual_seed(0)
     mine, torchs = ([torch.nn.Parameter(torch.zeros(n)) for n in (3, 50, 2)] for _ in range(2))
     for one, other in zip(mine[:2], torchs[:2], strict=True):  # the last has no gradient
         one.grad = torch.randn_like(one)
+        one.grad[0] = first
         other.grad = one.grad.clone()
     clip_gradients(mine, largest)
     torch.nn.utils.clip_grad_norm_(torchs, largest)
     for one, other in zip(mine[:2], torchs[:2], strict=True):
-        torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=0)
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=0, equal_nan=True)
+    clip_gradients(mine[2:], largest)  # without any gradient
 
 
 def test_the_learning_rate_rises_from_the_first_step_and_falls_to_zero():

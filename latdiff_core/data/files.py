@@ -39,7 +39,8 @@ def read_anndata(source: AnnData | str | Path) -> AnnData:
 def open_anndata(source: AnnData | str | Path) -> Iterator[AnnData]:
     """An AnnData of which some cells are wanted: ``X`` of an ``.h5ad`` stays in the file, which is open until the end.
 
-    A ``.zarr`` is read whole, and so are layers. What is given as an AnnData is left as it is.
+    A ``.zarr`` is read whole, and so are layers and what has no cell in one place. An AnnData that is given is left as
+    it is, but for a view of a backed one, of which cells cannot be taken again and which is read.
 
     Raises
     ------
@@ -47,10 +48,10 @@ def open_anndata(source: AnnData | str | Path) -> Iterator[AnnData]:
         If the file is missing, is of another kind, or cannot be read.
     """
     if not isinstance(source, str | Path):
-        yield source
+        yield source.to_memory() if source.isbacked and source.is_view else source
         return
     path = Path(source)
-    if path.suffix != ".h5ad" or not _has_x(path):  # without X, AnnData looks for it in vain
+    if path.suffix != ".h5ad" or not _lies_by_cells(path):
         yield read_anndata(path)
         return
     import anndata
@@ -162,11 +163,20 @@ def _reading(path: Path) -> Iterator[None]:
         raise DataError(f"{path} cannot be read as AnnData ({type(error).__name__}: {error})") from error
 
 
-def _has_x(path: Path) -> bool:
+def _lies_by_cells(path: Path) -> bool:
+    """Whether ``X`` is a matrix of numbers, dense or CSR and complete; another is read whole, or refused then."""
     import h5py
 
     with _reading(path), h5py.File(path, "r") as file:
-        return "X" in file
+        x = file.get("X")
+        if isinstance(x, h5py.Dataset):
+            return x.ndim == 2 and x.dtype.kind in "iuf"
+        if not isinstance(x, h5py.Group) or x.attrs.get("encoding-type") != "csr_matrix":
+            return False
+        numbers = len(x["data"]), len(x["indices"]), int(x["indptr"][-1])
+        if len(set(numbers)) > 1:
+            raise ValueError("X has {} counts, {} genes of counts, and cells with {} in all".format(*numbers))
+        return "shape" in x.attrs
 
 
 def _check_suffix(path: Path) -> None:

@@ -55,8 +55,8 @@ def evaluate(
     Parameters
     ----------
     real
-        Held-out cells with raw counts, at least 20, in memory or in a file; above 4,000 a random 4,000 are taken. Of an
-        ``.h5ad`` or a backed AnnData only the counts of those cells are read.
+        Held-out cells with raw counts, at least 20, in memory or in a file; above 4,000 a random 4,000 are taken. Of
+        ``X`` in an ``.h5ad``, dense or CSR, only the counts of those cells are read.
     synthetic
         Generated cells, at least 20; above 4,000 a random 4,000 are taken.
     reference

@@ -114,8 +114,10 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> None:
     which would have to be waited for, is not.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        return
     norm = torch.stack(torch._foreach_norm(gradients)).norm()
-    if norm.device.type != "cpu" or norm > largest:
+    if norm.device.type != "cpu" or not norm <= largest:  # NaN too, which then is in all of them, as on a GPU
         torch._foreach_mul_(gradients, (largest / norm).clamp(max=1.0))
 
 

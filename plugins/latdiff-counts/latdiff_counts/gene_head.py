@@ -23,7 +23,8 @@ class GeneHead(nn.Linear):
 
     def forward(self, hidden: Tensor) -> Tensor:
         exact = torch.promote_types(self.weight.dtype, torch.float32)
-        in_pieces = hidden.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        plain = torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
+        in_pieces = hidden.device.type == "cpu" and hidden.dim() == 2 and not plain
         if in_pieces and hidden.dtype == self.weight.dtype == exact:
             numbers: Tensor = _InPieces.apply(hidden, self.weight, self.bias)
             return numbers
@@ -34,7 +35,7 @@ class GeneHead(nn.Linear):
 class _InPieces(Function):
     """The product of some genes at a time: one of all genes walks through memory too wide for a processor's caches.
 
-    With 128 cells, 256 hidden and 13,714 genes it takes 18 ms instead of 30 ms (AVX2).
+    With 128 cells, 256 hidden and 13,714 genes it takes 18 ms instead of 30 ms (AVX2). It has first derivatives only.
     """
 
     @staticmethod

@@ -18,6 +18,9 @@ def test_it_is_a_linear_layer(bias: bool) -> None:
     hidden = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
     plain = torch.nn.functional.linear(hidden, head.weight, head.bias)
     torch.testing.assert_close(head(hidden), plain, rtol=0, atol=1e-14)
+    for shape in ((7,), (2, 3, 7), (0, 7)):
+        more = torch.randn(shape, dtype=torch.float64)
+        torch.testing.assert_close(head(more), torch.nn.functional.linear(more, head.weight, head.bias))
     asked = [hidden, *head.parameters()]
     towards = torch.randn_like(plain)
     found = torch.autograd.grad(head(hidden), asked, towards)
