@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from latdiff_core.data.files import remove
 from latdiff_core.data.parts import PartsFolder
 
 if TYPE_CHECKING:
@@ -119,9 +120,16 @@ def _opened(path: Path, shell: AnnData) -> Iterator[tuple[Any, Create]]:
             yield file, create
     else:
         import zarr
+        from zarr.storage import MemoryStore
 
-        root = zarr.open_group(path, mode="w", zarr_format=2)
-        write_elem(root, "/", shell)
+        # anndata reads and writes each of some hundred small files several times; here each is written once.
+        held: dict[str, Any] = {}
+        write_elem(zarr.open_group(MemoryStore(held), mode="w", zarr_format=2), "/", shell)
+        remove(path)  # what a joining that failed has left
+        for name, content in held.items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(content.to_bytes())
+        root = zarr.open_group(path, mode="r+", zarr_format=2)
         yield root, lambda name, shape, dtype: root.create_array(name, shape=shape, dtype=dtype, chunks=_chunks(shape))
         zarr.consolidate_metadata(path)
 
