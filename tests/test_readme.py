@@ -23,7 +23,7 @@ def _blocks(language: str) -> list[str]:
 
 def _run(code: str) -> ModuleType:
     module = ModuleType("readme")
-    exec(compile(code, "README.md", "exec", dont_inherit=True), module.__dict__)
+    exec(compile(code, "<README.md>", "exec", dont_inherit=True), module.__dict__)
     return module
 
 

@@ -136,7 +136,7 @@ def _encode(values: pd.Series, attribute: Attribute) -> Tensor:
     if not isinstance(attribute, CategoricalAttribute):
         numbers = numeric(values, attribute.key)
         refuse_missing(np.isnan(numbers), attribute.key, attribute.missing, values.index)
-        return torch.as_tensor(numbers, dtype=torch.float32)
+        return torch.tensor(numbers, dtype=torch.float32)  # a copy: pandas may lend what must not be written to
     missing = values.isna().to_numpy()
     refuse_missing(missing, attribute.key, attribute.missing, values.index)
     names = values.astype(str).to_numpy()

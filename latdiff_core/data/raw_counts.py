@@ -49,7 +49,8 @@ def raw_counts(adata: AnnData, layer: str | None = None, allow_empty: bool = Fal
         has no counts and ``allow_empty`` is not given. The message names the first offender.
     """
     matrix = adata.layers.get(layer) if layer else adata.X
-    names = check_matrix(adata, None if matrix is None else matrix.dtype, layer, tuple(adata.layers))
+    layers = tuple(name for name in adata.layers if name is not None)  # as X is called there since anndata 0.13
+    names = check_matrix(adata, None if matrix is None else matrix.dtype, layer, layers)
     half = matrix.dtype == np.float16  # which scipy does not take
     counts = sparse.csr_matrix(matrix.astype(np.float32) if half else matrix, copy=True)
     return checked_counts(counts, names, np.arange(adata.n_obs), allow_empty)

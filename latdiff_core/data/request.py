@@ -112,7 +112,7 @@ def _rows(values: Tensor, cells: Tensor) -> Tensor:
 def _library(library: float | Sequence[float] | np.ndarray, n: int) -> Tensor:
     if np.ndim(library) > 0 and np.shape(library) != (n,):
         raise DataError(f"library has shape {np.shape(library)}; give one size, or one for each of the {n} cells")
-    sizes = torch.as_tensor(np.atleast_1d(np.asarray(library, dtype=np.float32)))
+    sizes = torch.tensor(np.atleast_1d(np.asarray(library, dtype=np.float32)))
     if not bool(((sizes > 0) & (sizes <= LARGEST_LIBRARY)).all()):
         raise DataError(f"library sizes must be above 0 and at most {LARGEST_LIBRARY:,}")
     return sizes
