@@ -30,7 +30,7 @@ def test_fitting_leaves_data_and_random_states_as_they_were(make_model, tiny_dat
     assert (np.random.get_state()[1].tolist(), random.getstate()) == before[1:]
     assert (data.X != tiny_data.X).nnz == 0
     assert data.obs.equals(tiny_data.obs)
-    assert (list(data.uns), list(data.layers), list(data.obsm)) == ([], [], [])
+    assert [*data.uns, *data.layers, *data.obsm] == [*tiny_data.layers]  # to anndata 0.13, X is one of them
 
 
 @pytest.mark.parametrize(

@@ -105,13 +105,11 @@ def _fill(array: Any, parts: Iterable[Tensor], start: int = 0) -> None:
 @contextmanager
 def _opened(path: Path, shell: AnnData) -> Iterator[tuple[Any, Create]]:
     """A new file with all that ``shell`` holds, and how arrays are made in it."""
-    from anndata.io import write_elem
-
     if path.suffix == ".h5ad":
         import h5py
 
         with h5py.File(path, "w") as file:
-            write_elem(file, "/", shell, dataset_kwargs={"compression": "gzip"})
+            _write(file, shell, {"compression": "gzip"})
 
             def create(name: str, shape: tuple[int, ...], dtype: np.dtype) -> Any:
                 stored = {"chunks": _chunks(shape), **H5_FILTERS} if all(shape) else {}  # HDF5 cannot chunk nothing
@@ -124,7 +122,7 @@ def _opened(path: Path, shell: AnnData) -> Iterator[tuple[Any, Create]]:
 
         # anndata reads and writes each of some hundred small files several times; here each is written once.
         held: dict[str, Any] = {}
-        write_elem(zarr.open_group(MemoryStore(held), mode="w", zarr_format=2), "/", shell)
+        _write(zarr.open_group(MemoryStore(held), mode="w", zarr_format=2), shell, {})
         remove(path)  # what a joining that failed has left
         for name, content in held.items():
             (path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -132,6 +130,15 @@ def _opened(path: Path, shell: AnnData) -> Iterator[tuple[Any, Create]]:
         root = zarr.open_group(path, mode="r+", zarr_format=2)
         yield root, lambda name, shape, dtype: root.create_array(name, shape=shape, dtype=dtype, chunks=_chunks(shape))
         zarr.consolidate_metadata(path)
+
+
+def _write(root: Any, shell: AnnData, options: dict[str, Any]) -> None:
+    import anndata
+    from anndata.io import write_elem
+
+    # Names as one array of text, which every version of anndata reads, and which can grow.
+    with anndata.settings.override(allow_write_nullable_strings=False):
+        write_elem(root, "/", shell, dataset_kwargs=options)
 
 
 def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -158,8 +158,8 @@ def _condition_table(rows: list[dict[str, object]]) -> pd.DataFrame:
     found = pd.DataFrame(rows).groupby(["side", "condition", "split"]).mean()
     generated, real = found.loc[GENERATED], found.loc[REAL].drop(columns="cells")
     reach = INTERVAL * (generated.drop(columns="cells") - real).groupby("condition").std()
-    table: pd.DataFrame = generated.groupby("condition").mean().join(real.groupby("condition").mean(), rsuffix="_real")
-    return table.join(reach, rsuffix="_reach").astype({"cells": int})
+    means = generated.groupby("condition").mean(), real.groupby("condition").mean().add_suffix("_real")
+    return pd.concat([*means, reach.add_suffix("_reach")], axis=1).astype({"cells": int})
 
 
 def _left_out(conditions: pd.DataFrame, reference: Reference) -> list[str]:
