@@ -1,9 +1,8 @@
-"""Whether `torch.compile` gains anything on this machine: `python benchmarks/compiled.py --data FOLDER`.
+"""Whether `training.compile` gains anything on this machine: `python benchmarks/compiled.py --data FOLDER`.
 
 Each piece of work as it is and compiled, in turn and in one process: a training step of stage 1 (the NB of `speed.py`,
-and the default recipe), one of stage 2, and the sampling of latents, all of pbmc3k; stage 2 also with its kernels
-recorded once and replayed (`reduce-overhead`, CUDA graphs) where there is a GPU. Printed are medians, and how long the
-first compiled calls took.
+and the default recipe) and one of stage 2, compiled as `training.compile` has them, and the sampling of latents, which
+it leaves alone; all of pbmc3k. Printed are medians, and how long the first compiled calls took.
 """
 
 from __future__ import annotations
@@ -11,20 +10,20 @@ from __future__ import annotations
 import argparse
 import copy
 from collections.abc import Callable
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import anndata
 import numpy as np
 import torch
-from speed_models import BATCH, NB, Stage1, training_step
+from speed_models import BATCH, NB, Stage1, objective, training_step
 from speed_scale import run_folder
 from timing import name_of, once, seconds
 
 from latdiff_core import LatentDiffusion
 from latdiff_core.cpu import tuned_cpu
 from latdiff_core.device import chosen_device
+from latdiff_core.training.modules import DiffusionStage
 
 Work = Callable[[], Any]
 BATCHES, ROUNDS, REPEATS = 8, 5, 9
@@ -33,33 +32,28 @@ LATENTS = 256
 
 
 def stage_1(cells: anndata.AnnData, overrides: dict[str, Any], device: torch.device, compiled: bool) -> Work:
-    """A training step of stage 1, with its whole loss compiled."""
-    stage = Stage1(cells, overrides)
-    model = stage.build().to(device)
-    batches = cycle([stage.data[list(range(k * BATCH, (k + 1) * BATCH))].to(device) for k in range(BATCHES)])
-    loss = torch.compile(stage.loss(model)) if compiled else stage.loss(model)
-
-    def of_next() -> torch.Tensor:
-        batch = next(batches)
-        return loss(batch.counts, batch.covariates)
-
-    return training_step(model, of_next, stage.config.training.autoencoder.gradient_clip)
+    """A training step of stage 1."""
+    stage = Stage1(cells, {**overrides, "training.compile": compiled})
+    module = stage.stage(stage.build()).to(device)
+    batches = [stage.data[list(range(k * BATCH, (k + 1) * BATCH))].to(device) for k in range(BATCHES)]
+    return training_step(module, objective(module, batches), module.gradient_clip)
 
 
-def stage_2(model: LatentDiffusion, device: torch.device, mode: str | None) -> tuple[Work, Work]:
-    """A training step of stage 2, and the sampling of latents, with the network compiled."""
-    diffusion = copy.deepcopy(model.fitted.diffusion).requires_grad_(True).to(device)
-    if mode:
-        diffusion.denoiser = torch.compile(diffusion.denoiser, mode=mode)
+def stage_2(model: LatentDiffusion, device: torch.device, compiled: bool) -> tuple[Work, Work]:
+    """A training step of stage 2, and the sampling of latents, whose network is compiled."""
+    training = copy.deepcopy(model.fitted.diffusion).requires_grad_(True).to(device)
+    module = DiffusionStage(training, model.config.training.diffusion, seed=0, compiled=compiled)
+    module.setup("fit")
+    sampling = copy.deepcopy(model.fitted.diffusion).to(device)
+    if compiled:
+        sampling.denoiser = torch.compile(sampling.denoiser)
     conditions = model.fitted.training_cells.conditions[np.arange(LATENTS)].to(device)
-    x = torch.randn(LATENTS, diffusion.dim, device=device)
-    clip = model.config.training.diffusion.gradient_clip
-    diffusion.train()
+    x = torch.randn(LATENTS, training.dim, device=device)
 
     def loss() -> torch.Tensor:
-        return diffusion.loss(x, conditions, diffusion.draw(conditions).to(device)).mean()
+        return module.objective(x, conditions, training.draw(conditions).to(device))
 
-    return training_step(diffusion, loss, clip), lambda: diffusion.sample(conditions)
+    return training_step(module, loss, module.gradient_clip), lambda: sampling.sample(conditions)
 
 
 def compare(name: str, eager: Work, compiled: Work) -> None:
@@ -89,10 +83,9 @@ def main() -> None:
             for name, overrides in (("NB", NB), ("default recipe", {})):
                 compare(f"a step of stage 1, {name}", *(stage_1(cells, overrides, device, c) for c in (False, True)))
         if 2 in arguments.stages:
-            for mode in ("default", "reduce-overhead") if device.type == "cuda" else ("default",):
-                steps, samples = zip(*(stage_2(model, device, m) for m in (None, mode)), strict=True)
-                compare(f"a step of stage 2, {mode}", *steps)
-                compare(f"sampling {LATENTS} latents, {mode}", *samples)
+            steps, samples = zip(*(stage_2(model, device, c) for c in (False, True)), strict=True)
+            compare("a step of stage 2", *steps)
+            compare(f"sampling {LATENTS} latents", *samples)
 
 
 if __name__ == "__main__":

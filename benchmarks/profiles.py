@@ -14,7 +14,7 @@ from typing import Any
 
 import anndata
 import torch
-from speed_models import BATCH, NB, Stage1, training_step
+from speed_models import BATCH, NB, Stage1, objective, training_step
 from speed_scale import run_folder
 from speed_works import gemm_floor
 from timing import name_of, seconds
@@ -30,10 +30,8 @@ STEPS, CELLS, ROWS = 10, 1024, 25
 def first_step(cells: anndata.AnnData, overrides: dict[str, Any], device: torch.device) -> Callable[[], None]:
     """One step of stage 1 on the first batch."""
     stage = Stage1(cells, overrides)
-    model, batch = stage.build().to(device), stage.data[list(range(BATCH))].to(device)
-    loss = stage.loss(model)
-    clip = stage.config.training.autoencoder.gradient_clip
-    return training_step(model, lambda: loss(batch.counts, batch.covariates), clip)
+    module, batch = stage.stage(stage.build()).to(device), stage.data[list(range(BATCH))].to(device)
+    return training_step(module, objective(module, [batch]), module.gradient_clip)
 
 
 def show(title: str, work: Callable[[], Any], repeats: int, device: torch.device) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from latdiff_core.configs import ModelConfig, recipe_config
 from latdiff_core.cpu import tuned_cpu
 from latdiff_core.data import annotation_table, build_schema, encode_obs, gene_statistics, raw_counts
 from latdiff_core.device import chosen_device
-from latdiff_core.training.batches import CellData, Shuffled, loader
-from latdiff_core.training.modules import AutoencoderStage, clip_gradients
+from latdiff_core.training.batches import CellBatch, CellData, Shuffled, loader
+from latdiff_core.training.modules import AutoencoderStage, clip_gradients, let_sizes_differ
 from latdiff_core.training.stage import run_stage
 
 HIDDEN, LATENT, BATCH, LEARNING_RATE = 256, 32, 128, 1e-3
@@ -52,20 +53,14 @@ class Stage1:
         torch.manual_seed(0)
         return build_autoencoder(self.config, self.schema, self.statistics)
 
-    def loss(self, model: Any) -> Callable[[Any, Any], Tensor]:
-        """What the trainer minimises, of counts and covariates of a batch."""
-        section = self.config.training.autoencoder
-
-        def loss(counts: Any, covariates: Any) -> Tensor:
-            elbo = model.elbo(counts, covariates, section.kl_weight)
-            return (elbo.loss - model.decoder.log_prior() / len(self.data)) / counts.genes
-
-        return loss
+    def stage(self, model: Any, epochs: int = 1) -> AutoencoderStage:
+        """What a trainer trains."""
+        training = self.config.training
+        return AutoencoderStage(model, training.autoencoder, epochs, cells=len(self.data), compiled=training.compile)
 
     def train(self, epochs: int) -> float:
         """Seconds of so many epochs."""
-        section, model = self.config.training.autoencoder, self.build()
-        stage = AutoencoderStage(model, section, epochs, cells=len(self.data))
+        section, stage = self.config.training.autoencoder, self.stage(self.build(), epochs)
         with tempfile.TemporaryDirectory() as folder, tuned_cpu(chosen_device(self.config.training.accelerator)):
             start = time.perf_counter()
             run_stage(
@@ -74,6 +69,21 @@ class Stage1:
                 folder=Path(folder), progress=False,
             )  # fmt: skip
             return time.perf_counter() - start
+
+
+def objective(stage: AutoencoderStage, batches: Iterable[CellBatch]) -> Callable[[], Tensor]:
+    """The loss of the next of some batches, over again, computed as the trainer has it computed."""
+    stage.setup("fit")
+    weight, following = torch.tensor(stage.config.kl_weight, device=stage.device), cycle(batches)
+
+    def of_next() -> Tensor:
+        batch = next(following)
+        if stage.compiled:
+            let_sizes_differ(batch)
+        loss: Tensor = stage.objective(batch.counts, batch.covariates, weight)[0]
+        return loss
+
+    return of_next
 
 
 def training_step(model: nn.Module, loss: Callable[[], Tensor], clip: float) -> Callable[[], None]:

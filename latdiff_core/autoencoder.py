@@ -54,7 +54,9 @@ class CountAutoencoder(nn.Module):
         distribution: CountDistribution = self.decoder(z, library, covariates)
         return distribution
 
-    def elbo(self, counts: CountBatch, covariates: Covariates, beta: float = 1.0, free_bits: float = 0.0) -> Elbo:
+    def elbo(
+        self, counts: CountBatch, covariates: Covariates, beta: float | Tensor = 1.0, free_bits: float = 0.0
+    ) -> Elbo:
         """The bound at one posterior sample per cell (Eq. 3 of Kingma & Welling 2014).
 
         ``free_bits`` nats of each dimension's mean KL cost nothing (Kingma et al. 2016, arXiv:1606.04934, Eq. 15).

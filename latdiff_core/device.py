@@ -1,7 +1,9 @@
-"""Where networks compute: the choice between CPU and GPU, and moves to a GPU that wait for nothing."""
+"""Where networks compute: the choice between CPU and GPU, moves to a GPU that wait for nothing, and a compiler."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import Literal, get_args
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 from latdiff_core.errors import ConfigError
 from latdiff_core.ranks import local_rank
 
-__all__ = ["Accelerator", "chosen_device", "moved", "uses_gpu"]
+__all__ = ["Accelerator", "chosen_device", "moved", "require_compiler", "uses_gpu"]
 
 Accelerator = Literal["auto", "cpu", "gpu"]
 """Where to compute; ``auto`` is a GPU if there is one."""
@@ -47,3 +49,12 @@ def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
     if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
         return tensor.contiguous().pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def require_compiler() -> None:
+    """Raise a ConfigError where there is no C++ compiler, which `torch.compile` calls, on a GPU as on a CPU."""
+    if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++", "cl")):
+        raise ConfigError(
+            "training.compile is true, and there is no C++ compiler here, which torch.compile needs; install g++ or "
+            "clang++, name one in the environment variable CXX, or leave training.compile false"
+        )

@@ -37,7 +37,7 @@ from latdiff_core.data import (
     read_through,
     unknown_values,
 )
-from latdiff_core.device import Accelerator
+from latdiff_core.device import Accelerator, require_compiler, uses_gpu
 from latdiff_core.errors import ConfigError, DataError, LatdiffError, TrainingInterrupted
 from latdiff_core.generation_to_file import generate_to_file
 from latdiff_core.progress import progress_bar
@@ -145,15 +145,19 @@ class LatentDiffusion:
         DataError
             If the counts or condition columns cannot be used.
         ConfigError
-            If parts of the config do not fit each other.
+            If parts of the config do not fit each other, or this machine lacks what they ask for.
         TrainingInterrupted
             At Ctrl-C.
         """
         from latdiff_core.training import CellData, fit_model, open_checkpoints
 
         check_assembly(self.config)
-        processes = self.config.training.devices * self.config.training.nodes
+        training = self.config.training
+        processes = training.devices * training.nodes
         check_world(processes)
+        uses_gpu(training.accelerator)  # one that is not there is missed before anything is begun
+        if training.compile:
+            require_compiler()
         if checkpoints is None and processes > 1:
             raise ConfigError("several processes train together: give a folder that all of them reach as checkpoints")
         keys = [c.key for c in (*self.config.data.conditions, *self.config.data.nuisance)]

@@ -96,6 +96,14 @@ def test_bfloat16_products_train_to_the_same_likelihood(make_model, tiny_data, g
 
 
 @needs_gpu
+def test_compiled_steps_train_to_the_same_losses(make_model, tiny_data, gpu_model):
+    compiled = make_model({**ON_GPU, "training.compile": True}).fit(tiny_data, progress=False)
+    for stage, within in (("autoencoder", 0.02), ("diffusion", 0.1)):
+        ours, theirs = ([row["val_loss"] for row in m.fitted.history[stage]] for m in (compiled, gpu_model))
+        assert ours == pytest.approx(theirs, rel=within)
+
+
+@needs_gpu
 def test_an_interrupted_fit_goes_on_with_its_averages(make_model, tiny_data, tmp_path, monkeypatch):
     whole = make_model(ON_GPU).fit(tiny_data, progress=False).fitted.history["autoencoder"]
 
@@ -129,8 +137,8 @@ def test_cells_of_a_gpu_are_those_of_the_same_seed_whatever_their_number(gpu_mod
 
 
 @needs_gpu
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_no_step_of_training_waits_for_the_gpu(make_model, tiny_data, monkeypatch, precision):
+@pytest.mark.parametrize("way", [{}, {"training.precision": "bfloat16"}, {"training.compile": True}])
+def test_no_step_of_training_waits_for_the_gpu(make_model, tiny_data, monkeypatch, way):
     """From the second batch of an epoch to the one before the last, its reading and transfer included."""
     watched = []
 
@@ -147,7 +155,7 @@ def test_no_step_of_training_waits_for_the_gpu(make_model, tiny_data, monkeypatc
     monkeypatch.setattr(Stage, "on_train_batch_end", rest)
     try:
         small = {"training.autoencoder.batch_size": 20, "training.diffusion.batch_size": 20}
-        make_model({**ON_GPU, **small, "training.precision": precision}).fit(tiny_data, progress=False)
+        make_model({**ON_GPU, **small, **way}).fit(tiny_data, progress=False)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert watched == ["AutoencoderStage"] * 3 + ["DiffusionStage"] * 3

@@ -14,7 +14,7 @@ from latdiff_core.autoencoder import CountAutoencoder
 from latdiff_core.conditions import Annotations, Conditions
 from latdiff_core.data import raw_counts
 from latdiff_core.diffusion import Diffusion
-from latdiff_core.errors import LatdiffError
+from latdiff_core.errors import ConfigError, LatdiffError
 from latdiff_core.training import fit as fitting
 from latdiff_core.training.batches import CellData, LatentBatch, Shuffled
 from latdiff_core.training.modules import AutoencoderStage, DiffusionStage, clip_gradients, warmup_cosine
@@ -212,3 +212,28 @@ def test_bfloat16_products_train_to_the_same_likelihood(make_model, tiny_data):
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=2e-3)
     assert {weight.dtype for weight in both[1].fitted.autoencoder.parameters()} == {torch.float32}
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch's own tracing
+def test_compiled_steps_train_to_the_same_losses(make_model, tiny_data, monkeypatch):
+    """As torch traces them; machine code, which takes minutes to make, is left to the tests on a GPU."""
+    compiled, pieces = torch.compile, []
+
+    def traced(function, **options):
+        pieces.append(function.__qualname__)
+        return compiled(function, backend="eager", dynamic=options.get("dynamic"))
+
+    monkeypatch.setattr(torch, "compile", traced)
+    plain, fused = (make_model({"training.compile": c}).fit(tiny_data, progress=False).fitted for c in (False, True))
+    assert pieces == ["AutoencoderStage.objective", "DiffusionStage.objective"]
+    assert fused.history == plain.history
+
+
+def test_compiling_without_a_compiler_is_refused_before_anything_is_trained(
+    make_model, tiny_data, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(ConfigError, match=r"no C\+\+ compiler here.*leave training.compile false"):
+        make_model({"training.compile": True}).fit(tiny_data, checkpoints=tmp_path / "run", progress=False)
+    assert list(tmp_path.iterdir()) == []

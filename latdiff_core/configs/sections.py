@@ -183,6 +183,8 @@ class TrainingConfig(Config):
     """Lightning's strategy for several devices, such as ddp."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Numbers of the networks' matrix products; likelihoods are in float32 either way."""
+    compile: bool = False
+    """Whether `torch.compile` makes one piece of a training step, before the first: for long trainings on a GPU."""
     autoencoder: AutoencoderTraining = AutoencoderTraining()
     """Stage 1."""
     diffusion: DiffusionTraining = DiffusionTraining()

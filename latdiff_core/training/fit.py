@@ -184,7 +184,7 @@ def _fit_autoencoder(
     batches = training_batches(cells, train, section.batch_size, config.training.seed)
     epochs = max(section.epochs, -(-section.min_steps // len(batches)))
     history = run_stage(
-        AutoencoderStage(model, section, epochs, cells=len(train)),
+        AutoencoderStage(model, section, epochs, cells=len(train), compiled=config.training.compile),
         "autoencoder",
         batches,
         loader(cells.subset(held_out), InOrder(len(held_out), ENCODING_BATCH)) if len(held_out) else None,
@@ -217,7 +217,7 @@ def _fit_diffusion(
     data, checked = LatentData(everything[train.tolist()]), LatentData(everything[held_out.tolist()])
     checks = max(d for d in range(1, min(section.checks, section.steps) + 1) if section.steps % d == 0)
     history = run_stage(
-        DiffusionStage(model, section, seed),
+        DiffusionStage(model, section, seed, compiled=config.training.compile),
         "diffusion",
         loader(data, Shuffled(len(data), section.batch_size, seed, batches=section.steps // checks)),
         loader(checked, InOrder(len(checked), 4 * ENCODING_BATCH)) if len(checked) else None,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 import torch
@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from latdiff_core.autoencoder import CountAutoencoder
+from latdiff_core.autoencoder import CountAutoencoder, Elbo
+from latdiff_core.conditions import Conditions
 from latdiff_core.configs import AutoencoderTraining, DiffusionTraining
+from latdiff_core.counts import CountBatch
 from latdiff_core.diffusion import Diffusion, NoiseDraw
+from latdiff_core.interfaces import Covariates
 from latdiff_core.training.batches import CellBatch, LatentBatch
 
 VALIDATION_DRAWS = 8
@@ -22,15 +25,28 @@ VALIDATION_DRAWS = 8
 
 
 class Stage(pl.LightningModule):
-    """What both stages share: AdamW under warm-up and cosine decay."""
+    """What both stages share: AdamW under warm-up and cosine decay, and a loss that can be compiled."""
 
-    def __init__(self, model: nn.Module, config: AutoencoderTraining | DiffusionTraining, warmup: float) -> None:
+    objective: Callable[..., Any]
+    """What a training step computes of its batch, from which gradients flow."""
+    compile_options: ClassVar[Mapping[str, Any]]
+    """How `torch.compile` is to take it."""
+
+    def __init__(
+        self, model: nn.Module, config: AutoencoderTraining | DiffusionTraining, warmup: float, compiled: bool
+    ) -> None:
         super().__init__()
         self.model = model
+        self.compiled = compiled
         self.learning_rate, self.weight_decay, self.warmup = config.learning_rate, config.weight_decay, warmup
         self.gradient_clip = config.gradient_clip
         self.cells_seen = 0
         self.sums: dict[str, Tensor | float] = {}
+
+    def setup(self, stage: str) -> None:
+        """Compile in the process that trains."""
+        if self.compiled:
+            self.objective = torch.compile(self.objective, **self.compile_options)
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip here: Lightning refuses to where a fused optimiser meets autocast."""
@@ -58,17 +74,27 @@ class AutoencoderStage(Stage):
     """Stage 1: the negative ELBO in nats per gene, its KL weight rising from 0, and each cell's share of the prior."""
 
     model: CountAutoencoder
+    compile_options: ClassVar = {}
 
-    def __init__(self, model: CountAutoencoder, config: AutoencoderTraining, epochs: int, cells: int) -> None:
-        super().__init__(model, config, warmup=0.0)
+    def __init__(
+        self, model: CountAutoencoder, config: AutoencoderTraining, epochs: int, cells: int, compiled: bool = False
+    ) -> None:
+        super().__init__(model, config, warmup=0.0, compiled=compiled)
         self.config = config
         self.cells = cells
         self.rising_epochs = config.kl_warmup * epochs
 
+    def objective(self, counts: CountBatch, covariates: Covariates, kl_weight: Tensor) -> tuple[Tensor, Elbo]:
+        elbo = self.model.elbo(counts, covariates, kl_weight, self.config.free_bits)
+        return (elbo.loss - self.model.decoder.log_prior() / self.cells) / counts.genes, elbo
+
     def training_step(self, batch: CellBatch, index: int) -> Tensor:
-        elbo = self.model.elbo(batch.counts, batch.covariates, self.kl_weight(), self.config.free_bits)
+        if self.compiled:
+            let_sizes_differ(batch)
+        kl_weight = torch.full((), self.kl_weight(), device=self.device)  # a number would be compiled as it is
+        loss, elbo = self.objective(batch.counts, batch.covariates, kl_weight)
         self.log_mean(len(batch), train_nll=elbo.nll, train_kl=elbo.kl.sum())
-        return (elbo.loss - self.model.decoder.log_prior() / self.cells) / batch.counts.genes
+        return loss
 
     def validation_step(self, batch: CellBatch, index: int) -> None:
         elbo = self.model.elbo(batch.counts, batch.covariates, self.config.kl_weight)
@@ -85,14 +111,19 @@ class DiffusionStage(Stage):
     """Stage 2: the denoising loss on fresh posterior samples of the cached posteriors."""
 
     model: Diffusion
+    compile_options: ClassVar = {"mode": "reduce-overhead"}
+    """Batches are alike, so that what a GPU is asked for can be recorded once and repeated."""
 
-    def __init__(self, model: Diffusion, config: DiffusionTraining, seed: int) -> None:
-        super().__init__(model, config, config.warmup)
+    def __init__(self, model: Diffusion, config: DiffusionTraining, seed: int, compiled: bool = False) -> None:
+        super().__init__(model, config, config.warmup, compiled)
         self.seed = seed
+
+    def objective(self, latents: Tensor, conditions: Conditions, draw: NoiseDraw) -> Tensor:
+        return self.model.loss(self.model.standardiser(latents), conditions, draw).mean()
 
     def training_step(self, batch: LatentBatch, index: int) -> Tensor:
         draw = self.model.draw(batch.conditions).to(self.device)
-        loss = self.model.loss(self.model.standardiser(batch.sample()), batch.conditions, draw).mean()
+        loss = self.objective(batch.sample(), batch.conditions, draw)
         self.log_mean(len(batch.loc), train_loss=loss)
         return loss
 
@@ -105,6 +136,17 @@ class DiffusionStage(Stage):
             everything = NoiseDraw(draw.t, draw.eps, torch.ones_like(draw.keep)).to(self.device)
             losses.append(self.model.loss(x, batch.conditions, everything).mean())
         self.log("val_loss", torch.stack(losses).mean(), batch_size=len(batch.loc), sync_dist=True)
+
+
+def let_sizes_differ(batch: CellBatch) -> None:
+    """Say that another batch has other numbers of cells and stored entries: `torch.compile` is to take any.
+
+    What counts remember of themselves is computed here; Python 3.11 locks while it is, which cannot be compiled.
+    """
+    counts, covariates = batch.counts, batch.covariates
+    stored = (counts.indptr, counts.indices, counts.values, counts.rows, counts.positions, counts.library)
+    for part in (*stored, covariates.nuisance, covariates.condition):
+        torch._dynamo.maybe_mark_dynamic(part, 0)
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], largest: float) -> None:
