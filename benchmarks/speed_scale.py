@@ -59,14 +59,17 @@ def run_folder(data: Path, genes: int | None) -> Path:
 
 
 def generation(data: Path, accelerator: Accelerator) -> list[Row]:
-    """Cells of all genes, against a dense decoder."""
+    """Cells of all genes, on a CPU against a dense decoder; a GPU decodes densely."""
     folder, cells = run_folder(data, None), GENERATED[accelerator]
     genes = len(LatentDiffusion.load(folder).fitted.schema.genes)
-    sides = [(str(folder), cells, dense, accelerator) for dense in (False, True)]
+    ways = {"cpu": (False, True), "gpu": (False,)}[accelerator]
+    sides = [(str(folder), cells, dense, accelerator) for dense in ways]
     repeats = [[_alone(_generate, *side) for side in sides] for _ in range(REPEATS[accelerator])]
-    ours, dense = map(_median, zip(*repeats, strict=True))
+    ours, *dense = map(_median, zip(*repeats, strict=True))
     work = f"generation, {cells:,} cells x {genes:,} genes, end to end"
-    return [_beside(work, ours, "dense decoding", dense, ">= 3, under 2,000 MB")]
+    if not dense:
+        return [{"work": work, "latdiff": _figures(ours), "against": "CFGen's authors: about 13,500 cells/s"}]
+    return [_beside(work, ours, "dense decoding", dense[0], ">= 3, under 2,000 MB")]
 
 
 def streaming(data: Path, accelerator: Accelerator) -> list[Row]:
@@ -107,9 +110,13 @@ def _median(runs: Iterable[tuple[float, float]]) -> tuple[float, float]:
 
 def _beside(work: str, ours: tuple[float, float], whom: str, theirs: tuple[float, float], target: str) -> Row:
     """A row of cells per second and peak memory in MB, of both sides."""
-    mine, other = (f"{rate:,.0f} cells/s, {memory:,.0f} MB" for rate, memory in (ours, theirs))
-    ratio = ours[0] / theirs[0]
-    return {"work": work, "latdiff": mine, "against": f"{whom}: {other}", "ratio": ratio, "to reach": target}
+    against, ratio = f"{whom}: {_figures(theirs)}", ours[0] / theirs[0]
+    return {"work": work, "latdiff": _figures(ours), "against": against, "ratio": ratio, "to reach": target}
+
+
+def _figures(run: tuple[float, float]) -> str:
+    rate, memory = run
+    return f"{rate:,.0f} cells/s, {memory:,.0f} MB"
 
 
 def write_synthetic(path: Path) -> None:

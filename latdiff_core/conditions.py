@@ -73,12 +73,16 @@ def coded(values: Tensor, attribute: Attribute) -> Tensor:
 
     Categories are one-hot minus their shares, numbers are standardised.
     """
-    if isinstance(attribute, CategoricalAttribute):
-        one_hot = nn.functional.one_hot(values.clamp(min=0), len(attribute.categories))
-        centred = one_hot - moved(torch.tensor(attribute.shares), values.device)
-        return torch.where(values.unsqueeze(-1) >= 0, centred, 0.0)
-    mean, std = (moved(torch.tensor(x), values.device) for x in (attribute.mean, attribute.std))
-    numbers = ((values - mean) / std).view(len(values), -1)
+    match attribute:
+        case CategoricalAttribute():
+            one_hot = nn.functional.one_hot(values.clamp(min=0), len(attribute.categories))
+            centred = one_hot - moved(torch.tensor(attribute.shares), values.device)
+            return torch.where(values.unsqueeze(-1) >= 0, centred, 0.0)
+        case ContinuousAttribute():
+            numbers = ((values - attribute.mean) / attribute.std).unsqueeze(-1)
+        case VectorAttribute():
+            mean, std = (moved(torch.tensor(x), values.device) for x in (attribute.mean, attribute.std))
+            numbers = (values - mean) / std
     return torch.where(numbers.isfinite().all(-1, keepdim=True), numbers, 0.0)
 
 

@@ -44,9 +44,9 @@ def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
     """The tensor on a device.
 
     To a GPU it goes through pinned memory: from other memory the copy begins when the GPU has done all its work, and
-    the CPU waits for that.
+    the CPU waits for that. What is compiled has no pinned memory.
     """
-    if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
+    if torch.device(device).type == "cuda" and tensor.device.type == "cpu" and not torch.compiler.is_compiling():
         return tensor.contiguous().pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
