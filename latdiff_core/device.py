@@ -53,7 +53,8 @@ def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
 
 def require_compiler() -> None:
     """Raise a ConfigError where there is no C++ compiler, which `torch.compile` calls, on a GPU as on a CPU."""
-    if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++", "cl")):
+    named = os.environ.get("CXX", "").split()[:1]
+    if not any(shutil.which(name) for name in (*named, "g++", "clang++", "cl")):
         raise ConfigError(
             "training.compile is true, and there is no C++ compiler here, which torch.compile needs; install g++ or "
             "clang++, name one in the environment variable CXX, or leave training.compile false"

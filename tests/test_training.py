@@ -221,7 +221,7 @@ def test_compiled_steps_train_to_the_same_losses(make_model, tiny_data, monkeypa
 
     def traced(function, **options):
         pieces.append(function.__qualname__)
-        return compiled(function, backend="eager", dynamic=options.get("dynamic"))
+        return compiled(function, backend="eager")
 
     monkeypatch.setattr(torch, "compile", traced)
     plain, fused = (make_model({"training.compile": c}).fit(tiny_data, progress=False).fitted for c in (False, True))

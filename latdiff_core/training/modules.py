@@ -29,7 +29,7 @@ class Stage(pl.LightningModule):
 
     objective: Callable[..., Any]
     """What a training step computes of its batch, from which gradients flow."""
-    compile_options: ClassVar[Mapping[str, Any]]
+    compile_options: ClassVar[Mapping[str, Any]] = {}
     """How `torch.compile` is to take it."""
 
     def __init__(
@@ -74,7 +74,6 @@ class AutoencoderStage(Stage):
     """Stage 1: the negative ELBO in nats per gene, its KL weight rising from 0, and each cell's share of the prior."""
 
     model: CountAutoencoder
-    compile_options: ClassVar = {}
 
     def __init__(
         self, model: CountAutoencoder, config: AutoencoderTraining, epochs: int, cells: int, compiled: bool = False
