@@ -102,7 +102,7 @@ def main() -> None:
     """Run what is missing, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the .h5ad files")
-    parser.add_argument("--sets", nargs="+", default=["pbmc3k"], choices=DATA_SETS)
+    parser.add_argument("--sets", nargs="+", default=["kang_ifnb_merged"], choices=DATA_SETS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()

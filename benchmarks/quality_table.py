@@ -72,12 +72,15 @@ def _rows(runs: list[dict[str, Any]]) -> pd.DataFrame:
 _HOW = """Each generator is fitted to 70 % of the cells and makes one cell per
 held-out label; both are compared in halves. Means over the seeds, in brackets the least and the largest; **bold** where
 the default recipe meets its target. *real* is one half of the held-out cells against the other: the floor. Times are of
-one CPU thread beside another busy process.
+one CPU thread beside another busy process, medians over the seeds.
+"""
+_WHAT_IS_FITTED = """Rows that change stage 2 alone (a prediction, a schedule, a network) take over stage 1 of the
+default, and their time is that of stage 2; rows that change the sampling take over the whole model.
 """
 
 
 def _page(rows: pd.DataFrame, runs: list[dict[str, Any]], title: str) -> str:
-    parts = [f"# {title}\n", _HOW]
+    parts = [f"# {title}\n", _HOW, *([_WHAT_IS_FITTED] if title == "Ablation" else [])]
     for data, here in rows.groupby("data", sort=False):
         sizes = next(run["evaluation"]["settings"] for run in runs if run["data"] == data)
         untouched = "Nothing was tuned on this data set. " if data in UNSEEN else ""

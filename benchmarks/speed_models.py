@@ -53,14 +53,14 @@ class Stage1:
         torch.manual_seed(0)
         return build_autoencoder(self.config, self.schema, self.statistics)
 
-    def stage(self, model: Any, epochs: int = 1) -> AutoencoderStage:
+    def stage(self, model: Any) -> AutoencoderStage:
         """What a trainer trains."""
         training = self.config.training
-        return AutoencoderStage(model, training.autoencoder, epochs, cells=len(self.data), compiled=training.compile)
+        return AutoencoderStage(model, training.autoencoder, cells=len(self.data), compiled=training.compile)
 
     def train(self, epochs: int) -> float:
         """Seconds of so many epochs."""
-        section, stage = self.config.training.autoencoder, self.stage(self.build(), epochs)
+        section, stage = self.config.training.autoencoder, self.stage(self.build())
         with tempfile.TemporaryDirectory() as folder, tuned_cpu(chosen_device(self.config.training.accelerator)):
             start = time.perf_counter()
             run_stage(

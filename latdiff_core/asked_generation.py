@@ -6,6 +6,7 @@ import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from latdiff_core.conditions import Conditions
 from latdiff_core.configs import ModelConfig, Overrides, apply_overrides, dump_config, load_config
 from latdiff_core.data import PartsFolder, decode_obs, decode_obsm, read_request
 from latdiff_core.device import Accelerator, chosen_device
-from latdiff_core.errors import ConfigError
+from latdiff_core.errors import ConfigError, DataError
 from latdiff_core.generation import Generation, warn_of_untrained_branches
 
 if TYPE_CHECKING:
@@ -97,8 +98,10 @@ def ask(
     ConfigError
         If ``overrides`` change what is fixed once a model is trained.
     DataError
-        If an asked condition or value is unknown.
+        If an asked condition or value is unknown, or the seed is no whole number.
     """
+    if not isinstance(seed, Integral):
+        raise DataError(f"seed is {seed!r}; give a whole number")
     diffusion = fitted.diffusion
     if overrides:
         config = _sampling_config(config, overrides)
@@ -112,7 +115,7 @@ def ask(
     autoencoder, device = fitted.autoencoder, chosen_device(accelerator)
     if device.type != "cpu":  # a copy, so that the model stays where it is
         autoencoder, diffusion = copy.deepcopy(autoencoder).to(device), copy.deepcopy(diffusion).to(device)
-    generation = Generation(autoencoder, diffusion, fitted.schema, request, seed, mean)
+    generation = Generation(autoencoder, diffusion, fitted.schema, request, int(seed), mean)
     return AskedGeneration(config, generation, fitted.provenance)
 
 

@@ -28,7 +28,7 @@ from latdiff_core.interfaces import INTERFACES, ComponentConfig
 from latdiff_core.registry import current_registry
 from latdiff_core.schema import DataSchema
 
-FORMAT = 2
+FORMAT = 3
 """Version of the folder's layout; a reader takes only its own."""
 CONFIG, SCHEMA, MANIFEST, METRICS = "config.yaml", "schema.json", "manifest.json", "metrics.csv"
 AUTOENCODER, DIFFUSION = "autoencoder.safetensors", "diffusion.safetensors"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,8 +34,8 @@ class Conditions:
 
     def __getitem__(self, index: Tensor | slice) -> Conditions:
         """Select cells by a slice or an index tensor."""
-        chosen = torch.arange(self.cells)[index]
-        return Conditions(tuple(v[chosen] for v in self.values), len(chosen))
+        cells = len(range(self.cells)[index]) if isinstance(index, slice) else len(index)
+        return Conditions(tuple(v[index] for v in self.values), cells)
 
     @classmethod
     def joined(cls, batches: Sequence[Conditions]) -> Conditions:
@@ -86,9 +86,25 @@ def coded(values: Tensor, attribute: Attribute) -> Tensor:
     return torch.where(numbers.isfinite().all(-1, keepdim=True), numbers, 0.0)
 
 
-def coded_conditions(conditions: Conditions, attributes: Sequence[Attribute]) -> Tensor:
-    """The codings of all attributes side by side, (batch, sum of their widths) float32."""
-    parts = [coded(values, attribute) for values, attribute in zip(conditions.values, attributes, strict=True)]
+def told_width(attribute: Attribute) -> int:
+    """Width of an attribute's coding with the mark that it is known."""
+    return coded_width(attribute) + (not isinstance(attribute, CategoricalAttribute))
+
+
+def told(values: Tensor, attribute: Attribute) -> Tensor:
+    """The same with a mark, 1, that the value is known: numbers can be those of the average cell; categories cannot."""
+    numbers = coded(values, attribute)
+    if isinstance(attribute, CategoricalAttribute):
+        return numbers
+    known = values.view(len(values), -1).isfinite().all(-1, keepdim=True)
+    return torch.cat([numbers, known.to(numbers.dtype)], -1)
+
+
+def side_by_side(
+    code: Callable[[Tensor, Attribute], Tensor], conditions: Conditions, attributes: Sequence[Attribute]
+) -> Tensor:
+    """The codings of all attributes, (batch, sum of their widths) float32."""
+    parts = [code(values, attribute) for values, attribute in zip(conditions.values, attributes, strict=True)]
     return torch.cat(parts, -1) if parts else torch.zeros(len(conditions), 0)
 
 
@@ -127,8 +143,8 @@ class Annotations:
     def covariates(self, schema: DataSchema) -> Covariates:
         """The same as numbers, for stage 1."""
         return Covariates(
-            nuisance=coded_conditions(self.nuisance, schema.nuisance),
-            condition=coded_conditions(self.conditions, schema.attributes),
+            nuisance=side_by_side(coded, self.nuisance, schema.nuisance),
+            condition=side_by_side(told, self.conditions, schema.attributes),
         )
 
 
@@ -169,7 +185,8 @@ class ConditionEmbedding(nn.Module):
     def __init__(self, attributes: Sequence[Attribute], width: int) -> None:
         super().__init__()
         self.embeddings = nn.ModuleList(_embedding(a, width) for a in attributes)
-        self.null = nn.Parameter(torch.randn(len(attributes), width))
+        # Of an unconditional model none has a gradient, for which processes that train together would wait.
+        self.null = nn.Parameter(torch.randn(len(attributes), width), requires_grad=bool(attributes))
 
     def forward(self, conditions: Conditions, keep: Tensor | None = None) -> Tensor:
         """Embed a batch.

@@ -17,7 +17,7 @@ from latdiff_core.data.fingerprint import tensor_digest
 from latdiff_core.errors import GenerationInterrupted, OutputExistsError
 from latdiff_core.generation import Generation
 from latdiff_core.progress import progress_bar
-from latdiff_core.ranks import rank_and_world
+from latdiff_core.ranks import is_first, rank_and_world
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ def generate_to_file(asked: AskedGeneration, path: Path, chunk: int, overwrite: 
         At Ctrl-C, or when the parts of another process do not come.
     """
     rank, world = rank_and_world()
+    if world == 1 and not is_first():  # Lightning's launcher ran the user's script again, for the training before this
+        return
     generation = asked.generation
     blocks = -(-chunk // generation.block)
     request = {**_identity(asked), "chunk": blocks * generation.block}

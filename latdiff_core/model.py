@@ -41,7 +41,7 @@ from latdiff_core.device import Accelerator, require_compiler, uses_gpu
 from latdiff_core.errors import ConfigError, DataError, LatdiffError, TrainingInterrupted
 from latdiff_core.generation_to_file import generate_to_file
 from latdiff_core.progress import progress_bar
-from latdiff_core.ranks import check_world, is_first
+from latdiff_core.ranks import check_world, is_first, wait_for_all
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,9 +152,10 @@ class LatentDiffusion:
         from latdiff_core.training import CellData, fit_model, open_checkpoints
 
         check_assembly(self.config)
+        versions = used_versions(self.config)  # missed before training where a component is not registered
         training = self.config.training
         processes = training.devices * training.nodes
-        check_world(processes)
+        check_world(training.devices, training.nodes)
         uses_gpu(training.accelerator)  # one that is not there is missed before anything is begun
         if training.compile:
             require_compiler()
@@ -187,7 +188,7 @@ class LatentDiffusion:
                 )
                 raise TrainingInterrupted(f"training was interrupted; {again}") from error
         provenance = {
-            "versions": used_versions(self.config),
+            "versions": versions,
             "seed": self.config.training.seed,
             "data": {
                 "cells": schema.cells,
@@ -315,6 +316,8 @@ class LatentDiffusion:
     def embed(self, adata: AnnData | str | Path) -> np.ndarray:
         """Posterior means of real cells, float32 (cells, latent); genes are matched by name.
 
+        A cell of a batch that no training cell was of is taken as one of the average batch, with a warning.
+
         Raises
         ------
         DataError
@@ -323,7 +326,8 @@ class LatentDiffusion:
         fitted = self._require_fitted()
         cells = read_anndata(adata)
         counts = aligned_counts(cells, fitted.schema.genes, self.config.data.layer)
-        nuisance = encode_obs(annotation_table(cells, fitted.schema.keys), fitted.schema.nuisance)
+        table = annotation_table(cells, fitted.schema.keys)
+        nuisance = encode_obs(table, fitted.schema.nuisance, allow_unseen=True)
         annotations = Annotations(unknown_values(fitted.schema.attributes, len(nuisance)), nuisance)
         latents = []
         for start in range(0, len(annotations), EMBEDDING_BATCH):
@@ -336,10 +340,11 @@ class LatentDiffusion:
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write a run folder; an existing one is replaced only with ``overwrite``.
 
-        Of several processes that train together, the first one writes.
+        Of several processes that train together, which all call this, the first one writes, and the others wait for it.
         """
         if is_first():
             save_run(Path(path), self.config, self._require_fitted(), overwrite)
+        wait_for_all()
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -29,15 +29,22 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
 
 
-def check_world(asked: int) -> None:
+def check_world(devices: int, nodes: int) -> None:
     """Refuse to train where torchrun or srun started another number of processes than the config asks for.
 
     Raises
     ------
     ConfigError
-        If it is another: each process would train a model of its own, into the same folder.
+        If it is another, so that each process would train a model of its own, into the same folder; or if other
+        machines are asked for, which neither started.
     """
     _, started = rank_and_world()
+    asked = devices * nodes
+    if started == 1 and nodes > 1:
+        raise ConfigError(
+            f"training -> nodes is {nodes}, but this process was started alone and would wait for the other machines "
+            "in vain: start it with torchrun or srun on all of them"
+        )
     if started not in (1, asked):
         raise ConfigError(
             f"{started} processes were started together, but training -> devices x nodes is {asked}; give --devices "

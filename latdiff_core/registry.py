@@ -130,7 +130,8 @@ class Registry:
             raise ConfigError(f"no {interface} is called {kind!r}; {hint}{more}") from None
 
     def owner(self, interface: str, kind: str) -> str:
-        """The distribution that brought a kind."""
+        """The distribution that brought a kind; an unknown kind is a ConfigError."""
+        self.get(interface, kind)
         return self._owners[interface, kind]
 
     @property

@@ -101,7 +101,9 @@ def test_an_edited_file_is_named(run, name):
         LatentDiffusion.load(run)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": null, "files": {}}', "\x00\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", f'{{"format": {checkpoint.FORMAT}}}', '{"format": null, "files": {}}', "\x00\xff"]
+)
 def test_a_damaged_manifest_is_named(run, text):
     (run / "manifest.json").write_text(text, encoding="latin-1")
     with pytest.raises(RunFolderError, match=r"manifest\.json is damaged"):
@@ -118,13 +120,13 @@ def test_a_manifest_that_lists_no_files_is_not_a_whole_run(run):
 @pytest.mark.parametrize("changes", [{}, {"files": ["another", "layout"]}])
 def test_a_folder_of_a_newer_format_asks_for_an_upgrade_whatever_its_layout(run, changes):
     edit_manifest(run, format=checkpoint.FORMAT + 1, **changes)
-    with pytest.raises(RunFolderError, match=r"newer version of latdiff \(format 3, .* upgrade"):
+    with pytest.raises(RunFolderError, match=r"newer version of latdiff \(format 4, .* upgrade"):
         LatentDiffusion.load(run)
 
 
 def test_a_folder_of_an_older_format_asks_for_a_new_fit(run):
     edit_manifest(run, format=checkpoint.FORMAT - 1)
-    with pytest.raises(RunFolderError, match=r"older version of latdiff \(format 1, this one reads 2\); fit again"):
+    with pytest.raises(RunFolderError, match=r"older version of latdiff \(format 2, this one reads 3\); fit again"):
         LatentDiffusion.load(run)
 
 

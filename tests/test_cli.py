@@ -278,3 +278,46 @@ def test_overwrite_begins_anew_where_an_interrupted_fit_was(latdiff, data_file, 
     (stale / "run.json").write_text("{}")
     assert latdiff("fit", data_file, "--out", tmp_path / "run", *TINY_FIT)[0] == 1
     assert latdiff("fit", data_file, "--out", tmp_path / "run", *TINY_FIT, "--overwrite")[0] == 0
+
+
+def test_split_holds_out_a_share_of_every_type(latdiff, tiny_data, tmp_path):
+    data = tiny_data.copy()
+    data.obs["cell_type"] = data.obs["cell_type"].astype(object)
+    data.obs.iloc[:20, data.obs.columns.get_loc("cell_type")] = np.nan
+    data.raw = data
+    data.write_h5ad(tmp_path / "cells.h5ad")
+    code, printed, _ = latdiff("split", tmp_path / "cells.h5ad", "--by", "cell_type", "--out", tmp_path / "data")
+    train, held_out = (anndata.read_h5ad(tmp_path / "data" / f"{name}.h5ad") for name in ("train", "held_out"))
+    assert code == 0
+    assert f"{len(train)} cells written" in printed
+    assert set(train.obs_names) | set(held_out.obs_names) == set(data.obs_names)
+    assert len(train) + len(held_out) == len(data)
+    for part, share in ((held_out, 0.3), (train, 0.7)):
+        counts = part.obs["cell_type"].value_counts(dropna=False) / data.obs["cell_type"].value_counts(dropna=False)
+        np.testing.assert_allclose(counts, share, atol=0.05)
+        assert (part.X != data[part.obs_names].X).nnz == 0
+        assert part.raw.shape == part.shape
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--by", "cell_typ"], "did you mean 'cell_type'"),
+        (["--share", "0"], "raise --share"),
+    ],
+)
+def test_split_explains_what_it_cannot_do(latdiff, data_file, tmp_path, options, message):
+    code, _, error = latdiff("split", data_file, "--out", tmp_path / "data", *options)
+    assert code == 1
+    assert message in " ".join(error.split())
+    assert not (tmp_path / "data").exists()
+
+
+def test_split_does_not_replace_what_it_splits(latdiff, data_file, tmp_path):
+    latdiff("split", data_file, "--out", tmp_path)
+    before = (tmp_path / "train.h5ad").read_bytes()
+    assert "exists" in latdiff("split", data_file, "--out", tmp_path)[2]
+    code, _, error = latdiff("split", tmp_path / "train.h5ad", "--out", tmp_path, "--overwrite")
+    assert code == 1
+    assert "the file to split" in " ".join(error.split())
+    assert (tmp_path / "train.h5ad").read_bytes() == before

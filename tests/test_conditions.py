@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from latdiff_core.conditions import ConditionEmbedding, Conditions, coded_conditions
+from latdiff_core.conditions import ConditionEmbedding, Conditions, coded, side_by_side, told, told_width
 from latdiff_core.schema import CategoricalAttribute, ContinuousAttribute, VectorAttribute
 
 ATTRIBUTES = (
@@ -97,14 +97,24 @@ def test_covariates_are_centred_on_the_average_training_cell_and_0_where_unknown
     drug = VectorAttribute(key="drug", mean=(2.0, 0.0), std=(dose.std, 1.0))
     vectors = torch.stack([numbers, torch.zeros(10)], -1)
     values = Conditions((codes, numbers, vectors), 10)
-    coding = coded_conditions(values, (ATTRIBUTES[0], dose, drug))
+    attributes = (ATTRIBUTES[0], dose, drug)
+    coding = side_by_side(coded, values, attributes)
     assert coding.shape == (10, 3 + 1 + 2)
     torch.testing.assert_close(coding.mean(0), torch.zeros(6), atol=1e-6, rtol=0)
     torch.testing.assert_close(coding[:, 3:5].std(0, correction=0), torch.ones(2))
     torch.testing.assert_close(coding[5, :3], torch.tensor([-0.5, 0.7, -0.2]))
     unknown = Conditions((torch.tensor([-1]), torch.tensor([NAN]), torch.full((1, 2), NAN)), 1)
-    assert torch.equal(coded_conditions(unknown, (ATTRIBUTES[0], dose, drug)), torch.zeros(1, 6))
-    assert coded_conditions(Conditions((), 4), ()).shape == (4, 0)
+    assert torch.equal(side_by_side(coded, unknown, attributes), torch.zeros(1, 6))
+    assert side_by_side(coded, Conditions((), 4), ()).shape == (4, 0)
+
+
+def test_an_average_dose_is_told_from_none():
+    """Mistake B23 in the decoder, from which conditions are hidden as if they were unknown."""
+    dose = ContinuousAttribute(key="dose", mean=2.0, std=1.0)
+    drug = VectorAttribute(key="drug", mean=(2.0, 0.0), std=(1.0, 1.0))
+    values = Conditions((torch.tensor([2.0, NAN]), torch.tensor([[2.0, 0.0], [2.0, NAN]])), 2)
+    assert side_by_side(told, values, (dose, drug)).tolist() == [[0, 1, 0, 0, 1], [0, 0, 0, 0, 0]]
+    assert sum(map(told_width, (ATTRIBUTES[0], dose, drug))) == 3 + 2 + 3
 
 
 def test_a_model_without_attributes_has_no_tokens():

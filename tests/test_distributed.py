@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anndata
 import numpy as np
 import pytest
 import torch
@@ -26,10 +27,13 @@ EXACT = {
 }
 
 
-@pytest.mark.parametrize(("launcher", "strategy"), [(LATDIFF, "ddp"), (TORCHRUN, "ddp"), (LATDIFF, "ddp_fork")])
-def test_two_processes_give_the_loss_curve_of_one(make_model, tiny_data, tmp_path, launcher, strategy):
+@pytest.mark.parametrize(
+    ("launcher", "strategy", "conditions"),
+    [(LATDIFF, "ddp", ["cell_type"]), (TORCHRUN, "ddp", []), (LATDIFF, "ddp_fork", ["cell_type"])],
+)
+def test_two_processes_give_the_loss_curve_of_one(make_model, tiny_data, tmp_path, launcher, strategy, conditions):
     """`fit --devices 2 --strategy ddp` (gloo): the same global batch, shared out, and one run folder at the end."""
-    single = make_model(EXACT, ["cell_type"])
+    single = make_model(EXACT, conditions)
     data, config, out = tmp_path / "cells.h5ad", tmp_path / "config.yaml", tmp_path / "run"
     tiny_data.write_h5ad(data)
     config.write_text(dump_config(single.config))
@@ -49,7 +53,38 @@ def test_two_processes_give_the_loss_curve_of_one(make_model, tiny_data, tmp_pat
         assert len(ours) == len(theirs)
         np.testing.assert_allclose(ours, theirs, rtol=tolerance)
         assert ours[-1] < ours[0]
-    assert shared.generate(5, {"cell_type": "B"}).n_obs == 5
+    assert shared.generate(5, dict.fromkeys(conditions, "B")).n_obs == 5
+
+
+SCRIPT = """
+from latdiff_core import LatentDiffusion
+
+if __name__ == "__main__":
+    LatentDiffusion.from_config("config.yaml").fit("cells.h5ad", checkpoints="kept", progress=False).save("run")
+    LatentDiffusion.load("run").generate_to("made.h5ad", 40)
+    print("done", flush=True)
+"""
+
+
+def test_a_script_that_trains_in_two_processes_goes_on_after_it(make_model, tiny_data, tmp_path):
+    """Lightning's launcher runs the script twice; a process that fails would take the other with it."""
+    tiny_data.write_h5ad(tmp_path / "cells.h5ad")
+    overrides = {"training.devices": 2, "training.strategy": "ddp"}
+    (tmp_path / "config.yaml").write_text(dump_config(make_model(overrides, ["cell_type"]).config))
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        capture_output=True, text=True, timeout=300, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("done") == 2
+    assert anndata.read_h5ad(tmp_path / "made.h5ad").n_obs == 40
+
+
+def test_other_machines_need_a_launcher(make_model, tiny_data, tmp_path):
+    model = make_model({"training.nodes": 2, "training.strategy": "ddp"})
+    with pytest.raises(ConfigError, match="nodes is 2, but this process was started alone"):
+        model.fit(tiny_data, checkpoints=tmp_path / "run", progress=False)
 
 
 def test_several_processes_need_a_folder_that_all_of_them_reach(make_model, tiny_data):

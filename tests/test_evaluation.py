@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tracemalloc
+from types import SimpleNamespace
 
 import anndata
 import numba
@@ -18,7 +19,8 @@ from latdiff_core.data import demo_data
 from latdiff_core.errors import DataError
 from latdiff_core.evaluation import METRICS, SCORES, evaluate, overview_figure, write_report
 from latdiff_core.evaluation.baselines import BASELINES
-from latdiff_core.evaluation.metrics import Metric
+from latdiff_core.evaluation.metrics import Metric, Score
+from latdiff_core.evaluation.metrics.distances import Distances
 from latdiff_core.evaluation.result import Evaluation
 
 
@@ -145,7 +147,8 @@ def test_reach_is_the_interval_of_the_difference_of_the_whole_samples():
         halves = {"generated": rng.permutation(x)[:200].mean(), "real": rng.permutation(y)[:200].mean()}
         sides = {**halves, **dict.fromkeys(BASELINES, 5.0)}
         rows += [{"score": "w2", "side": side, "split": split, "value": value} for side, value in sides.items()]
-    found = Evaluation(pd.DataFrame(rows), pd.DataFrame(), pd.DataFrame(), {}, cells=None).table.loc["w2"]
+    empty, asked = pd.DataFrame(), (SimpleNamespace(scores={"w2": SCORES["w2"]}, judges=BASELINES),)
+    found = Evaluation(pd.DataFrame(rows), empty, empty, {}, metrics=asked, cells=None).table.loc["w2"]
     assert found["reach"] == pytest.approx(1.96 * np.sqrt((x.var() + y.var()) / 400), rel=0.06)
     assert found["generated_high"] - found["generated"] == pytest.approx(1.96 * x.std() / 20, rel=0.06)
 
@@ -369,3 +372,32 @@ def test_the_figure_shows_both_sets_and_every_label(perfect, halves, quick):
     assert titles == ["200 held-out real cells", "200 generated cells", "Mean and variance", "Zeros"]
     legend = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
     assert legend == sorted(set(halves[1].obs["cell_type"]) | set(halves[2].obs["cell_type"]))
+
+
+def test_a_metric_of_ones_own_is_in_table_json_and_report(halves, tmp_path, quick):
+    train, held_out, further = halves
+
+    class Depth(Metric):
+        title, scores = "Depth", {"deep": Score("deep cells", "Share of the cells with more than 500 counts.")}
+
+        def measure(self, cells, half, reference):
+            return {"deep": float((cells.counts.sum(1) > 500).mean())}
+
+    found = evaluate(held_out, further, train, ["cell_type"], splits=2, metrics=[Depth(), Distances()])
+    assert list(found.table.index) == ["deep", "w2", "mmd2"]
+    assert 0 < found.table.loc["deep", "generated"] < 1
+    assert json.loads(found.to_json())["scores"]["deep"]["name"] == "deep cells"
+    write_report(found, tmp_path / "report.html")
+    assert "Share of the cells with more than 500 counts." in (tmp_path / "report.html").read_text()
+
+
+def test_held_out_cells_are_recognised_however_their_indices_are_stored(halves, tmp_path, quick):
+    train, held_out, _ = halves
+    stored = train.copy()
+    stored.X.indices, stored.X.indptr = stored.X.indices.astype(np.int64), stored.X.indptr.astype(np.int64)
+    stored.write_h5ad(tmp_path / "train.h5ad")
+    notes = evaluate(train[:100].copy(), held_out, tmp_path / "train.h5ad", splits=2).settings["notes"]
+    assert any(note.startswith("100 of the 100 held-out cells are among the training cells") for note in notes)
+    real = stored[:100].copy()
+    notes = evaluate(real, held_out, train, splits=2).settings["notes"]
+    assert any(note.startswith("100 of the 100 held-out cells are among the training cells") for note in notes)

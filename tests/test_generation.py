@@ -9,7 +9,7 @@ import torch
 
 from latdiff_core import LatentDiffusion
 from latdiff_core.diffusion import Diffusion
-from latdiff_core.errors import ConfigError, LatdiffError
+from latdiff_core.errors import ConfigError, DataError, LatdiffError
 from latdiff_core.generation import BLOCK
 from latdiff_core.interfaces import CountDistribution
 from latdiff_counts import NegativeBinomial
@@ -199,3 +199,11 @@ def test_a_distribution_that_is_not_finite_has_no_samples():
     """Comparisons with NaN are false: a damaged model would give cells without counts."""
     with pytest.raises(LatdiffError, match="not finite"):
         NegativeBinomial(torch.full((2, 3), torch.nan), torch.zeros(3)).sample_csr()
+
+
+def test_any_whole_number_is_a_seed(fitted_model):
+    made = [fitted_model.generate(3, seed=seed).X.toarray() for seed in (7, np.int64(7), np.uint8(7))]
+    np.testing.assert_array_equal(made[0], made[1])
+    np.testing.assert_array_equal(made[0], made[2])
+    with pytest.raises(DataError, match=r"seed is 0\.5; give a whole number"):
+        fitted_model.generate(3, seed=0.5)

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 
 from latdiff_core import LatentDiffusion
+from latdiff_core.cli.asking import read_table
 from latdiff_core.errors import DataError
 
 STRONG = 8.0
@@ -90,3 +91,17 @@ def test_embedding_needs_the_batch_of_each_cell(corrected, two_batches):
     del unlabelled.obs["batch"]
     with pytest.raises(DataError, match="obs and obsm have no 'batch'"):
         corrected.embed(unlabelled)
+
+
+def test_an_unseen_batch_is_taken_as_the_average_one(corrected, two_batches, tmp_path, caplog):
+    """Of a new donor nothing is known; its cells can still be embedded, and a table of them be asked for."""
+    new = two_batches[:30].copy()
+    new.obs["batch"] = ["three"] * 10 + ["one"] * 20
+    latent = corrected.embed(new)
+    assert "no training cell had 'three' of 'batch'" in caplog.text
+    assert np.isfinite(latent).all()
+    new.write_h5ad(tmp_path / "new.h5ad")
+    assert list(read_table(tmp_path / "new.h5ad", corrected.fitted.schema).columns) == ["cell_type"]
+    assert "as of the average batch: 'batch' has no value 'three'" in caplog.text
+    two_batches.write_h5ad(tmp_path / "known.h5ad")
+    assert list(read_table(tmp_path / "known.h5ad", corrected.fitted.schema).columns) == ["cell_type", "batch"]

@@ -202,3 +202,18 @@ def test_a_blank_number_is_a_missing_value_and_no_number(values):
     attribute = schema_of(frame(dose=[1.0, 2.0]), ContinuousConfig(key="dose")).attributes[0]
     with pytest.raises(DataError, match="1 cells have no value of 'dose'"):
         encode_obs(obs, [attribute])
+
+
+def test_a_whole_number_is_the_same_category_however_it_is_stored():
+    """Clusters come as integers, as floats where some cells once had none, and as text."""
+    schema = build_schema(["g"], pd.DataFrame({"c": [0.0, 1.0, 1.5, 10.0]}), DataConfig(conditions=["c"]))
+    assert schema.attributes[0].categories == ("0", "1", "1.5", "10")
+    for given in ([10, 0], [10.0, 0.0], ["10", "0"], pd.Categorical([10.0, 0.0]), pd.array([10, 0], "Int64")):
+        assert encode_obs(pd.DataFrame({"c": given}), schema.attributes).values[0].tolist() == [3, 0]
+
+
+def test_a_number_comes_back_as_it_was_given():
+    dose = ContinuousAttribute(key="dose", mean=0.0, std=1.0, missing="allow")
+    given = [0.1, 1e-9, 12345.678, -3.0, float("nan")]
+    values = encode_obs(pd.DataFrame({"dose": given}), [dose])
+    np.testing.assert_array_equal(decode_obs(values, [dose])["dose"], given)

@@ -35,7 +35,9 @@ def plugin() -> ModuleType:
 def test_the_python_example_runs(tiny_data, tiny_overrides, tmp_path, monkeypatch, quick):
     data = tiny_data.copy()
     data.obs["cell_type"] = data.obs["cell_type"].cat.rename_categories({"B": "B cell"})
-    data.write_h5ad(tmp_path / "data.h5ad")
+    (tmp_path / "data").mkdir()
+    for name in ("train", "held_out"):
+        data.write_h5ad(tmp_path / "data" / f"{name}.h5ad")
     monkeypatch.chdir(tmp_path)
     whole = LatentDiffusion.from_recipe.__func__
     small = classmethod(lambda cls, name, conditions: whole(cls, name, conditions, tiny_overrides))
@@ -44,7 +46,7 @@ def test_the_python_example_runs(tiny_data, tiny_overrides, tmp_path, monkeypatc
     assert module.cells.n_obs == data.n_obs
     assert module.latent.shape == (data.n_obs, 4)
     assert module.model.generate(2).n_obs == 2
-    exec(compile(_blocks("python")[1], "README.md", "exec"), {**vars(module), "held_out": data})
+    exec(compile(_blocks("python")[1], "README.md", "exec"), vars(module))
     assert (tmp_path / "report.html").is_file()
 
 

@@ -93,16 +93,16 @@ def test_the_command_says_what_to_do_next(new_plugin, tmp_path):
     component, *steps = text.splitlines()
     assert component.startswith("MySchedule is in latdiff-my-schedule/latdiff_my_schedule/my_schedule.py")
     assert steps == [
-        "  pip install -e latdiff-my-schedule",
+        "  pip install pytest -e latdiff-my-schedule",
         "  pytest latdiff-my-schedule",
-        "  latdiff fit data.h5ad --set diffusion.schedule=my_schedule --out run",
+        "  latdiff fit data.h5ad --condition cell_type --set diffusion.schedule=my_schedule --out run",
     ]
 
 
 def test_the_folder_can_be_named(new_plugin, tmp_path):
     code, text, _ = new_plugin("latdiff-mine", "--kind", "encoder", "--out", tmp_path / "my code" / "plugin")
     assert code == 0
-    assert f"pip install -e '{tmp_path}/my code/plugin'" in text
+    assert f"pip install pytest -e '{tmp_path}/my code/plugin'" in text
     assert "class MineEncoder(Encoder):" in (tmp_path / "my code/plugin/latdiff_mine/mine.py").read_text()
 
 

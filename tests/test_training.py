@@ -15,6 +15,7 @@ from latdiff_core.conditions import Annotations, Conditions
 from latdiff_core.data import raw_counts
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import ConfigError, LatdiffError
+from latdiff_core.registry import Registry, use_registry
 from latdiff_core.training import fit as fitting
 from latdiff_core.training.batches import CellData, LatentBatch, Shuffled
 from latdiff_core.training.modules import AutoencoderStage, DiffusionStage, clip_gradients, warmup_cosine
@@ -104,7 +105,8 @@ def test_training_that_diverges_stops_and_names_the_metric(make_model, tiny_data
         make_model().fit(tiny_data, progress=False)
 
 
-def test_the_kl_weight_rises_and_validation_always_has_it_whole(make_model, tiny_data, monkeypatch):
+@pytest.mark.parametrize(("epochs", "batch_size"), [(6, 200), (1, 18)])  # of 108 cells
+def test_the_kl_weight_rises_and_validation_always_has_it_whole(make_model, tiny_data, monkeypatch, epochs, batch_size):
     """Mistake B11: a full KL from the first step collapses the posterior."""
     seen, elbo = [], CountAutoencoder.elbo
 
@@ -113,7 +115,7 @@ def test_the_kl_weight_rises_and_validation_always_has_it_whole(make_model, tiny
         return elbo(self, counts, covariates, beta, free_bits)
 
     monkeypatch.setattr(CountAutoencoder, "elbo", recorded_elbo)
-    section = {"epochs": 6, "batch_size": 200, "kl_weight": 2.0, "kl_warmup": 2 / 3}  # one batch per epoch
+    section = {"epochs": epochs, "min_steps": 0, "batch_size": batch_size, "kl_weight": 2.0, "kl_warmup": 2 / 3}
     make_model({"training.autoencoder": section}).fit(tiny_data, progress=False)
     assert [beta for training, beta in seen if training] == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0, 2.0])
     assert {beta for training, beta in seen if not training} == {2.0}
@@ -237,3 +239,22 @@ def test_compiling_without_a_compiler_is_refused_before_anything_is_trained(
     with pytest.raises(ConfigError, match=r"no C\+\+ compiler here.*leave training.compile false"):
         make_model({"training.compile": True}).fit(tiny_data, checkpoints=tmp_path / "run", progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_every_category_one_cell_at_least_is_trained_on():
+    """A rare perturbation that is held out whole would have an embedding that was never trained."""
+    types, donors = np.arange(200) // 2, np.arange(200) % 7
+    train, held_out = fitting.split_cells(200, 0.5, 0, [types, donors])
+    assert set(types[train]) == set(types)
+    assert set(donors[train]) == set(donors)
+    assert sorted([*train, *held_out]) == list(range(200))
+    assert 50 < len(held_out) < 100
+    plain = np.random.default_rng(0).permutation(200)
+    np.testing.assert_array_equal(fitting.split_cells(200, 0.5, 0)[1], np.sort(plain[:100]))
+
+
+def test_a_component_that_is_not_registered_is_missed_before_training(make_model, tiny_data, tmp_path):
+    model = make_model()
+    with use_registry(Registry()), pytest.raises(ConfigError, match="no encoder is called 'mlp'"):
+        model.fit(tiny_data, checkpoints=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()

@@ -52,6 +52,25 @@ def demo(
 
 
 @app.command()
+def split(
+    data: DataFile,
+    out: Annotated[Path, typer.Option(help="Folder for train.h5ad and held_out.h5ad.", show_default=False)],
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of obs of which every value keeps its share, e.g. cell_type. Repeatable."),
+    ] = None,
+    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Of the cells that are held out.")] = 0.3,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed holds out the same cells.")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Hold out cells at random, to compare generated ones with."""
+    from latdiff_core.cli.splitting import split_to_folder
+
+    for path, cells in split_to_folder(data, out, by=by or [], share=share, seed=seed, overwrite=overwrite).items():
+        typer.echo(f"{cells} cells written to {path}")
+
+
+@app.command()
 def fit(
     data: DataFile,
     out: Annotated[Path, typer.Option(help="Run folder to write.", show_default=False)],
@@ -133,7 +152,7 @@ def generate(
     if table is not None and where:
         raise DataError("give --where or --table, not both: the table holds every cell's conditions")
     model = LatentDiffusion.load(run)
-    asked: Any = settings(where or []) if table is None else read_table(table, model.fitted.schema.keys)
+    asked: Any = settings(where or []) if table is None else read_table(table, model.fitted.schema)
     overrides = dict(map(parse_override, set_ or []))
     model.generate_to(
         out, n, asked, library=library, seed=seed, mean=mean, overrides=overrides, accelerator=accelerator,
@@ -260,6 +279,6 @@ def new_plugin(
     plugin, folder = Plugin(name, kind), out or Path(name)
     write_plugin(plugin, folder)
     typer.echo(f"{plugin.component} is in {folder / plugin.module / plugin.kind}.py. Next:")
-    typer.echo(f"  pip install -e {quote(str(folder))}")
+    typer.echo(f"  pip install pytest -e {quote(str(folder))}")
     typer.echo(f"  pytest {quote(str(folder))}")
-    typer.echo(f"  latdiff fit data.h5ad --set {plugin.field}={plugin.kind} --out run")
+    typer.echo(f"  latdiff fit data.h5ad --condition cell_type --set {plugin.field}={plugin.kind} --out run")

@@ -64,8 +64,8 @@ def fit_to_folder(
         raise TrainingInterrupted(
             f"interrupted; what was trained is in {checkpoints}. To go on, repeat the same command with --resume"
         ) from None
+    model.save(out, overwrite=overwrite)
     if is_first():
-        model.save(out, overwrite=overwrite)
         remove(checkpoints)
         _report(model, out)
 

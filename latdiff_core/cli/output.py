@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from latdiff_core.evaluation.report import format_number
-from latdiff_core.evaluation.result import GENERATED, JUDGES, REAL, SCORES
+from latdiff_core.evaluation.result import GENERATED, REAL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,9 +33,10 @@ def print_evaluation(evaluation: Evaluation) -> None:
         view.add_column(name, justify="right", no_wrap=True)
     view.add_column("which is", no_wrap=True)
     for key, row in evaluation.table.iterrows():
-        trivial = min((row[name] for name in JUDGES[str(key)]), key=lambda value: abs(value - row[REAL]))
+        judges = evaluation.metric_of[str(key)].judges
+        trivial = min((row[name] for name in judges), key=lambda value: abs(value - row[REAL]))
         figures = map(format_number, (row[GENERATED], row[REAL], row["reach"], trivial))
-        view.add_row(SCORES[str(key)].name, *figures, Text(row["standing"], COLORS[row["standing"]]))
+        view.add_row(evaluation.scores[str(key)].name, *figures, Text(row["standing"], COLORS[row["standing"]]))
     console = Console()
     console.print(view)
     if len(evaluation.conditions) > 1:

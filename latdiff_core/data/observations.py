@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from latdiff_core.schema import Attribute, CategoricalAttribute, VectorAttribute
 if TYPE_CHECKING:
     from anndata import AnnData
 
+log = logging.getLogger(__name__)
+
 
 def annotation_table(adata: AnnData, keys: Iterable[str]) -> pd.DataFrame:
     """One table of what is said of the cells: the columns of ``obs``, and of ``obsm`` the arrays that ``keys`` name.
@@ -30,15 +33,17 @@ def annotation_table(adata: AnnData, keys: Iterable[str]) -> pd.DataFrame:
     return pd.concat([adata.obs, *vectors], axis=1)
 
 
-def encode_obs(obs: pd.DataFrame, attributes: Sequence[Attribute]) -> Conditions:
+def encode_obs(obs: pd.DataFrame, attributes: Sequence[Attribute], allow_unseen: bool = False) -> Conditions:
     """The attribute values of cells, one row of the table each; a vector is an array in the table's cell.
+
+    With ``allow_unseen`` a category that no training cell had is as a missing one, with a warning.
 
     Raises
     ------
     DataError
-        If a column is missing, a value is unknown or not a number, or a value is missing that must be given.
+        If a column is missing, a value is unseen or not a number, or a value is missing that must be given.
     """
-    return Conditions(tuple(_encode(attribute_column(obs, a.key), a) for a in attributes), len(obs))
+    return Conditions(tuple(_encode(attribute_column(obs, a.key), a, allow_unseen) for a in attributes), len(obs))
 
 
 def unknown_values(attributes: Sequence[Attribute], cells: int) -> Conditions:
@@ -64,7 +69,7 @@ def decode_obs(conditions: Conditions, attributes: Sequence[Attribute], first: i
         if isinstance(attribute, CategoricalAttribute):
             columns[attribute.key] = pd.Categorical.from_codes(array, categories=list(attribute.categories))
         elif not isinstance(attribute, VectorAttribute):
-            columns[attribute.key] = array.astype(np.float64)
+            columns[attribute.key] = array.astype(str).astype(np.float64)  # 0.1, not what float32 makes of it
     return pd.DataFrame(columns, index=[f"cell_{i}" for i in range(first, first + len(conditions))])
 
 
@@ -99,6 +104,14 @@ def vectors(column: pd.Series, key: str) -> np.ndarray:
     return array
 
 
+def as_text(values: pd.Series) -> np.ndarray:
+    """Categories as text, none of which may be missing; a whole number is alike however it is stored, 1 for 1.0."""
+    codes, found = pd.factorize(values)
+    names = [str(int(x)) if isinstance(x, float | np.floating) and x.is_integer() else str(x) for x in found]
+    texts: np.ndarray = np.array(names, dtype=object)[codes]
+    return texts
+
+
 def numeric(values: pd.Series, key: str) -> np.ndarray:
     """A column as float64, NaN where missing; text that is no number, or infinity, is a DataError."""
     try:
@@ -124,7 +137,7 @@ def refuse_missing(missing: np.ndarray, key: str, policy: str, names: pd.Index) 
         )
 
 
-def _encode(values: pd.Series, attribute: Attribute) -> Tensor:
+def _encode(values: pd.Series, attribute: Attribute, allow_unseen: bool) -> Tensor:
     if isinstance(attribute, VectorAttribute):
         rows = vectors(values, attribute.key)
         if rows.shape[1] != len(attribute.mean):
@@ -139,12 +152,13 @@ def _encode(values: pd.Series, attribute: Attribute) -> Tensor:
         return torch.tensor(numbers, dtype=torch.float32)  # a copy: pandas may lend what must not be written to
     missing = values.isna().to_numpy()
     refuse_missing(missing, attribute.key, attribute.missing, values.index)
-    names = values.astype(str).to_numpy()
-    codes = pd.Index(attribute.categories).get_indexer(names)
-    unknown = np.unique(names[(codes < 0) & ~missing])
-    if len(unknown):
-        raise DataError(
-            f"{attribute.key!r} has no value {', '.join(map(repr, unknown[:5]))}; "
-            f"{known(attribute.categories, str(unknown[0]))}"
-        )
-    return torch.as_tensor(np.where(missing, -1, codes), dtype=torch.int64)
+    names = as_text(values[~missing])
+    codes = np.full(len(values), -1)
+    codes[~missing] = pd.Index(attribute.categories).get_indexer(names)
+    unseen = np.unique(names[codes[~missing] < 0])
+    if len(unseen):
+        said = ", ".join(map(repr, unseen[:5]))
+        if not allow_unseen:
+            raise DataError(f"{attribute.key!r} has no value {said}; {known(attribute.categories, str(unseen[0]))}")
+        log.warning("no training cell had %s of %r: such cells are taken as average ones", said, attribute.key)
+    return torch.as_tensor(codes, dtype=torch.int64)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from latdiff_core.configs import ConditionConfig, ContinuousConfig, DataConfig, VectorConfig
-from latdiff_core.data.observations import attribute_column, numeric, refuse_missing, vectors
+from latdiff_core.data.observations import as_text, attribute_column, numeric, refuse_missing, vectors
 from latdiff_core.errors import DataError
 from latdiff_core.schema import Attribute, CategoricalAttribute, ContinuousAttribute, DataSchema, VectorAttribute
 
@@ -35,8 +35,8 @@ def _attribute(table: pd.DataFrame, config: ConditionConfig) -> Attribute:
         return ContinuousAttribute(key=key, mean=float(given.mean()), std=float(_spread(given)), missing=missing)
     if any(np.ndim(value) > 0 for value in column.iloc[:1]):
         raise DataError(f"{key!r} holds an array for every cell; take it as a vector (kind: vector, or {key}:vector)")
-    names = column[_given(column.isna().to_numpy(), config, table.index)].astype(str)
-    categories, cells = np.unique(names.to_numpy(dtype=str), return_counts=True)
+    names = as_text(column[_given(column.isna().to_numpy(), config, table.index)])
+    categories, cells = np.unique(names.astype(str), return_counts=True)
     shares = tuple(cells / cells.sum())
     return CategoricalAttribute(key=key, categories=tuple(categories), shares=shares, missing=missing)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from latdiff_core.data.observations import attribute_column
+from latdiff_core.data.observations import as_text, attribute_column
 from latdiff_core.errors import DataError, known
 
 if TYPE_CHECKING:
@@ -131,8 +131,6 @@ def _as_text(adata: AnnData, key: str) -> pd.Series:
         raise DataError(f"{int(column.isna().sum())} cells have no value of {key!r}; leave them out to compare by it")
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
-    if column.dtype.kind == "f":
-        if (column % 1 != 0).any():
-            raise DataError(f"{key!r} holds numbers that are no categories; compare by another column, or bin it")
-        column = column.astype(int)
-    return column.astype(str)
+    if column.dtype.kind == "f" and (column % 1 != 0).any():
+        raise DataError(f"{key!r} holds numbers that are no categories; compare by another column, or bin it")
+    return pd.Series(as_text(column), column.index)

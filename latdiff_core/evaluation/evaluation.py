@@ -121,6 +121,7 @@ def evaluate(
             "components": cells.reference.space.loadings.shape[1], "conditions": list(cells.conditions),
             "control": dict(control or {}), "notes": [*cells.notes, *_left_out(conditions, cells.reference)],
         },
+        metrics=tuple(metrics),
         cells=cells,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from latdiff_core.evaluation.prepare import Prepared
-from latdiff_core.evaluation.result import GENERATED, REAL, SCORES, Evaluation
+from latdiff_core.evaluation.result import GENERATED, REAL, Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ def score_figure(evaluation: Evaluation) -> Figure:
     )
     axis.axvline(1, color="black", lw=0.8, ls=":", label="nearest trivial generator")
     axis.set(
-        yticks=rows, yticklabels=[SCORES[key].name for key in table.index], xlim=(-0.04, MOST_SHOWN + 0.04),
+        yticks=rows, yticklabels=[evaluation.scores[key].name for key in table.index], xlim=(-0.04, MOST_SHOWN + 0.04),
         xlabel=f"distance from what real cells score (beyond {MOST_SHOWN} drawn there)",
     )  # fmt: skip
     _finish(axis, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)

@@ -163,8 +163,9 @@ def _all_training_cells(
 
 def _content(counts: sparse.csr_matrix, row: int) -> tuple[bytes, bytes]:
     entries = slice(counts.indptr[row], counts.indptr[row + 1])
-    order = np.argsort(counts.indices[entries])
-    return counts.indices[entries][order].tobytes(), counts.data[entries][order].tobytes()
+    genes = counts.indices[entries].astype(np.int64)  # which a file may hold in fewer bytes than memory does
+    order = np.argsort(genes)
+    return genes[order].tobytes(), counts.data[entries][order].tobytes()
 
 
 @contextmanager

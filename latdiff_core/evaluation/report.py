@@ -16,15 +16,13 @@ from latdiff_core import __version__
 from latdiff_core.data.files import write_text
 from latdiff_core.evaluation.baselines import BASELINE_SPLITS, BASELINES
 from latdiff_core.evaluation.figures import condition_figure, gene_figure, overview_figure, score_figure
-from latdiff_core.evaluation.metrics import METRICS
-from latdiff_core.evaluation.result import GENERATED, REAL, SCORES, Evaluation
+from latdiff_core.evaluation.result import GENERATED, REAL, Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WORST_GENES = 15
 TEMPLATE = "report.html.jinja"
-HEADINGS = {key: metric.title for metric in METRICS for key in metric.scores}
 
 
 def write_report(evaluation: Evaluation, path: str | Path) -> None:
@@ -46,11 +44,11 @@ def write_report(evaluation: Evaluation, path: str | Path) -> None:
         settings=evaluation.settings,
         like_real=int((telling["standing"] == "like real").sum()),
         scores=len(telling),
-        blind=[SCORES[str(key)].name for key in table.index[table["standing"] == "cannot tell"]],
-        trivial=[SCORES[str(key)].name for key in table.index[table["standing"] == "trivial"]],
+        blind=[evaluation.scores[str(key)].name for key in table.index[table["standing"] == "cannot tell"]],
+        trivial=[evaluation.scores[str(key)].name for key in table.index[table["standing"] == "trivial"]],
         baselines=BASELINES,
         baseline_splits=BASELINE_SPLITS,
-        sections=[(title, list(rows)) for title, rows in groupby(_rows(table), key=lambda row: row["heading"])],
+        sections=[(title, list(rows)) for title, rows in groupby(_rows(evaluation), key=lambda row: row["heading"])],
         genes=_genes(evaluation.genes.head(WORST_GENES)),
         figures={name: figure and _embed(figure) for name, figure in figures.items()},
     )
@@ -68,17 +66,17 @@ def format_number(value: float) -> str:
     return f"{value:.3f}" if abs(value) >= 0.1 or value == 0 else f"{value:.4f}"
 
 
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+def _rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     return [
         {
-            "heading": HEADINGS[str(key)],
-            "name": SCORES[str(key)].name,
-            "meaning": SCORES[str(key)].meaning,
+            "heading": evaluation.metric_of[str(key)].title,
+            "name": evaluation.scores[str(key)].name,
+            "meaning": evaluation.scores[str(key)].meaning,
             "standing": row["standing"],
             **{side: _with_interval(row, side) for side in (GENERATED, REAL)},
             "baselines": [_with_interval(row, side) for side in BASELINES],
         }
-        for key, row in table.iterrows()
+        for key, row in evaluation.table.iterrows()
     ]
 
 

@@ -14,24 +14,16 @@ import pandas as pd
 
 from latdiff_core.data.files import write_text
 from latdiff_core.evaluation.baselines import BASELINES
-from latdiff_core.evaluation.metrics import METRICS, Score
-from latdiff_core.evaluation.metrics.copying import Copying
+from latdiff_core.evaluation.metrics import METRICS, Metric, Score
 from latdiff_core.evaluation.prepare import Prepared
 
 GENERATED, REAL = "generated", "real"
 Standing = Literal["like real", "between", "trivial", "cannot tell", "unknown"]
-TRIVIAL = BASELINES[:2]
-"""The baselines that a score is judged by, except those of copying, which only resampled training cells fail."""
-COPIES = BASELINES[2:]
 INTERVAL = 1.96
 WORST_GENES = 50
 
-JUDGES: Mapping[str, tuple[str, ...]] = {
-    key: COPIES if isinstance(metric, Copying) else TRIVIAL for metric in METRICS for key in metric.scores
-}
-"""The trivial generators that each score is judged by."""
 SCORES: Mapping[str, Score] = {key: score for metric in METRICS for key, score in metric.scores.items()}
-"""Every score that an evaluation gives, by its key: its name in the table, and what it asks."""
+"""Every score that an evaluation gives unless told otherwise, by its key: its name in the table, and what it asks."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +41,8 @@ class Evaluation:
         Per gene, the distance of its distribution from real and the floor of that, the worst first.
     settings
         Sizes, seed, and notes on what was left out.
+    metrics
+        What was asked.
     cells
         What was compared, for figures.
     """
@@ -57,7 +51,18 @@ class Evaluation:
     conditions: pd.DataFrame
     genes: pd.DataFrame
     settings: Mapping[str, Any]
+    metrics: tuple[Metric, ...] = field(repr=False)
     cells: Prepared = field(repr=False)
+
+    @property
+    def metric_of(self) -> dict[str, Metric]:
+        """What gave each score, by the score's key."""
+        return {key: metric for metric in self.metrics for key in metric.scores}
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """Every score that was asked for, by its key: its name in the table, and what it asks."""
+        return {key: metric.scores[key] for key, metric in self.metric_of.items()}
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -68,15 +73,15 @@ class Evaluation:
         """
         grouped = self.values.groupby(["score", "side"], sort=False)["value"]
         means, spread = grouped.mean().unstack(), INTERVAL * grouped.std().unstack()
-        table = means.loc[[key for key in SCORES if key in means.index], [GENERATED, REAL, *BASELINES]]
+        table = means.loc[list(self.scores), [GENERATED, REAL, *BASELINES]]
         for side in (GENERATED, REAL, *BASELINES):
             table[f"{side}_low"] = table[side] - spread[side]
             table[f"{side}_high"] = table[side] + spread[side]
         pairs = self.values.pivot(index=["score", "split"], columns="side", values="value")
         table["reach"] = INTERVAL * (pairs[GENERATED] - pairs[REAL]).groupby("score").std()
         table["distance"] = (table[GENERATED] - table[REAL]).abs()
-        judged = {key: [abs(row[name] - row[REAL]) for name in JUDGES[str(key)]] for key, row in table.iterrows()}
-        table["trivial"] = pd.Series({key: min(values) for key, values in judged.items()})
+        off = table[list(BASELINES)].sub(table[REAL], axis=0).abs()
+        table["trivial"] = pd.Series({key: min(off.loc[key, list(m.judges)]) for key, m in self.metric_of.items()})
         table["standing"] = [_standing(row) for _, row in table.iterrows()]
         return table
 
@@ -84,7 +89,7 @@ class Evaluation:
         """Scores, conditions, the fifty worst genes and the settings; what has no value is null."""
         document = {
             "settings": dict(self.settings),
-            "scores": {key: {"name": SCORES[key].name, **row} for key, row in _records(self.table).items()},
+            "scores": {key: {"name": self.scores[key].name, **row} for key, row in _records(self.table).items()},
             "conditions": _records(self.conditions),
             "worst_genes": _records(self.genes.head(WORST_GENES)),
         }

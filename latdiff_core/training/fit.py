@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +84,9 @@ def fit_model(config: ModelConfig, cells: CellData, folder: Path, progress: bool
         log.warning("this processor has no bfloat16 products and imitates them slowly; float32 trains faster here")
     with torch.random.fork_rng(devices=gpus), tuned_cpu(device):
         torch.manual_seed(seed)
-        train, held_out = split_cells(len(cells), config.training.validation_fraction, seed)
+        known = cells.annotations.together().values
+        codes = [values.numpy() for values in known if values.dtype == torch.int64]
+        train, held_out = split_cells(len(cells), config.training.validation_fraction, seed, codes)
         autoencoder = build_autoencoder(config, cells.schema, gene_statistics(cells.counts, train))
         diffusion = build_diffusion(config, cells.schema)
         first = _fit_autoencoder(autoencoder, config, cells, train, held_out, folder, progress)
@@ -98,11 +100,22 @@ def fit_model(config: ModelConfig, cells: CellData, folder: Path, progress: bool
     return FitResult(autoencoder, diffusion, {"autoencoder": first, "diffusion": second}, active)
 
 
-def split_cells(n: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the cells trained on and of those, at most 10,000, held out to choose the best weights."""
+def split_cells(
+    n: int, fraction: float, seed: int, categories: Iterable[np.ndarray] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the cells trained on and of those, at most 10,000, held out to choose the best weights.
+
+    Of each category, given as codes (n,) of one attribute after the other, at least one cell is trained on: what a
+    network is never shown it cannot be asked for.
+    """
     order = np.random.default_rng(seed).permutation(n)
     size = min(round(fraction * n), n - 1, MOST_HELD_OUT)
-    return np.sort(order[size:]), np.sort(order[:size])
+    train, held_out = order[size:], order[:size]
+    for codes in categories:
+        found, firsts = np.unique(codes[held_out], return_index=True)
+        lacking = firsts[~np.isin(found, codes[train])]
+        train, held_out = np.append(train, held_out[lacking]), np.delete(held_out, lacking)
+    return np.sort(train), np.sort(held_out)
 
 
 def encode_cells(autoencoder: CountAutoencoder, cells: CellData, joint: bool) -> LatentBatch:
@@ -184,7 +197,7 @@ def _fit_autoencoder(
     batches = training_batches(cells, train, section.batch_size, config.training.seed)
     epochs = max(section.epochs, -(-section.min_steps // len(batches)))
     history = run_stage(
-        AutoencoderStage(model, section, epochs, cells=len(train), compiled=config.training.compile),
+        AutoencoderStage(model, section, cells=len(train), compiled=config.training.compile),
         "autoencoder",
         batches,
         loader(cells.subset(held_out), InOrder(len(held_out), ENCODING_BATCH)) if len(held_out) else None,

@@ -40,6 +40,8 @@ class Stage(pl.LightningModule):
         self.compiled = compiled
         self.learning_rate, self.weight_decay, self.warmup = config.learning_rate, config.weight_decay, warmup
         self.gradient_clip = config.gradient_clip
+        self.steps = 0
+        """Of the whole training, known when it begins."""
         self.cells_seen = 0
         self.sums: dict[str, Tensor | float] = {}
 
@@ -65,8 +67,8 @@ class Stage(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True)
-        total = int(self.trainer.estimated_stepping_batches)
-        factor = warmup_cosine(total, round(self.warmup * total))
+        self.steps = int(self.trainer.estimated_stepping_batches)
+        factor = warmup_cosine(self.steps, round(self.warmup * self.steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
 
@@ -76,12 +78,11 @@ class AutoencoderStage(Stage):
     model: CountAutoencoder
 
     def __init__(
-        self, model: CountAutoencoder, config: AutoencoderTraining, epochs: int, cells: int, compiled: bool = False
+        self, model: CountAutoencoder, config: AutoencoderTraining, cells: int, compiled: bool = False
     ) -> None:
         super().__init__(model, config, warmup=0.0, compiled=compiled)
         self.config = config
         self.cells = cells
-        self.rising_epochs = config.kl_warmup * epochs
 
     def objective(self, counts: CountBatch, covariates: Covariates, kl_weight: Tensor) -> tuple[Tensor, Elbo]:
         elbo = self.model.elbo(counts, covariates, kl_weight, self.config.free_bits)
@@ -101,9 +102,9 @@ class AutoencoderStage(Stage):
         self.log_dict(values, batch_size=len(batch), sync_dist=True)
 
     def kl_weight(self) -> float:
-        """The KL weight at the current epoch, linear up to the configured one."""
-        share = self.current_epoch / self.rising_epochs if self.rising_epochs else 1.0
-        return self.config.kl_weight * min(1.0, share)
+        """The KL weight at the current step, linear up to the configured one."""
+        rising = self.config.kl_warmup * self.steps
+        return self.config.kl_weight * (min(1.0, self.global_step / rising) if rising else 1.0)
 
 
 class DiffusionStage(Stage):

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from latdiff_core.evaluation.baselines import COPIES
 from latdiff_core.evaluation.cells import CellSet, Reference
 from latdiff_core.evaluation.metrics.metric import Metric, Score
 
@@ -26,6 +27,8 @@ class Copying(Metric):
             "Share of the cells that are closer to a training cell than all but the closest 1 % of held-out ones.",
         ),
     }
+
+    judges = COPIES
 
     def measure(self, cells: CellSet, half: CellSet, reference: Reference) -> dict[str, float]:
         own, real = (reference.neighbours.kneighbors(s.points)[0][:, 0] for s in (cells, half))

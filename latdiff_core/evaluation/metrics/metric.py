@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from latdiff_core.evaluation.baselines import TRIVIAL
 from latdiff_core.evaluation.cells import CellSet, Reference
 
 
@@ -40,11 +41,14 @@ class Metric(ABC):
         What it gives, by key.
     needs_labels
         Whether it can be asked only when a condition is compared.
+    judges
+        The baselines that generated cells have to beat.
     """
 
     title: ClassVar[str]
     scores: ClassVar[Mapping[str, Score]]
     needs_labels: ClassVar[bool] = False
+    judges: ClassVar[tuple[str, ...]] = TRIVIAL
 
     @abstractmethod
     def measure(self, cells: CellSet, half: CellSet, reference: Reference) -> dict[str, float]:

@@ -36,6 +36,12 @@ class CosineSchedule(Schedule):
         dtype = torch.promote_types(t.dtype, torch.float32)
         return (1 - lost).to(dtype), (lost * (2 - lost)).sqrt().to(dtype)
 
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """In closed form: where alpha stands still at its least, the cosine and its slope go on."""
+        alpha, sigma = self.alpha_sigma(t)
+        alpha_rate = -self.slope * (self.start + self.slope * t).sin() / math.cos(self.start)
+        return alpha_rate, -alpha / sigma * alpha_rate
+
 
 class CosineScheduleConfig(ScheduleConfig):
     """alpha along a quarter of a cosine, with little noise added near the data."""

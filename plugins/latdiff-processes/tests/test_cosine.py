@@ -47,3 +47,15 @@ def test_the_least_noise_keeps_its_digits():
     _, sigma = CosineScheduleConfig().build().alpha_sigma(torch.tensor(1e-18, dtype=torch.float64))
     slope = math.pi / 1.008 * math.tan(math.pi * 0.008 / 2.016)
     assert sigma.item() ** 2 == pytest.approx(1e-18 * slope, rel=1e-12)
+
+
+def test_its_slopes_go_on_to_the_end():
+    """Where alpha stands still at its least, a sampler that follows the slopes would lose its first step."""
+    t = torch.tensor([0.3, 0.9, 0.999, 1.0], dtype=torch.float64)
+    angle = (t + 0.008) / 1.008 * math.pi / 2
+    start = 0.008 / 1.008 * math.pi / 2
+    alpha_rate, sigma_rate = CosineScheduleConfig().build().rates(t)
+    expected = -angle.sin() / math.cos(start) * math.pi / 2 / 1.008
+    torch.testing.assert_close(alpha_rate, expected, rtol=1e-12, atol=0)
+    alpha = angle.cos() / math.cos(start)
+    torch.testing.assert_close(sigma_rate, -alpha / (1 - alpha**2).sqrt() * expected, rtol=1e-9, atol=1e-4)
