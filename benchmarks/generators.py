@@ -19,7 +19,7 @@ from splits import LABEL
 
 from latdiff_core import LatentDiffusion
 from latdiff_core.configs import ModelConfig, load_config, recipe_config
-from latdiff_core.errors import ConfigError
+from latdiff_core.errors import ConfigError, RunFolderError
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,11 @@ class Recipe:
             return False
 
     def is_kept(self, folder: Path, seed: int) -> bool:
-        """Whether the fitted model of the seed is in ``folder``."""
-        return folder.exists() and self.is_of(LatentDiffusion.load(folder).config, seed)
+        """Whether the fitted model of the seed is in ``folder``, as today's version writes it."""
+        try:
+            return self.is_of(LatentDiffusion.load(folder).config, seed)
+        except RunFolderError:
+            return False
 
     def fitted(self, train: anndata.AnnData, folder: Path, seed: int = 0) -> LatentDiffusion:
         """The fitted model, from ``folder`` if it is kept there, else kept there from now on."""

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from generators import Recipe
 from runs import BOOK, MODELS, RESULTS, SPLITS
-from splits import DATA_SETS, LABEL, load_split
+from splits import LABEL, TUNED_ON, load_split
 
 from latdiff_core.data.files import write_text
 from latdiff_core.evaluation.cells import CellSet
@@ -89,7 +89,7 @@ def main() -> None:
     """Measure what is missing, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the .h5ad files")
-    parser.add_argument("--sets", nargs="+", default=["kang_ifnb_merged", "pbmc3k"], choices=DATA_SETS)
+    parser.add_argument("--sets", nargs="+", default=["kang_ifnb_merged", "pbmc3k"], choices=TUNED_ON)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()

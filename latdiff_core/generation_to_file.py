@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from latdiff_core.data.fingerprint import tensor_digest
 from latdiff_core.errors import GenerationInterrupted, OutputExistsError
 from latdiff_core.generation import Generation
 from latdiff_core.progress import progress_bar
-from latdiff_core.ranks import is_first, rank_and_world
+from latdiff_core.ranks import place_in_training, rank_and_world, wait_for_all
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def generate_to_file(asked: AskedGeneration, path: Path, chunk: int, overwrite: 
         At Ctrl-C, or when the parts of another process do not come.
     """
     rank, world = rank_and_world()
-    if world == 1 and not is_first():  # Lightning's launcher ran the user's script again, for the training before this
+    if world == 1 and _await_first(path):
         return
     generation = asked.generation
     blocks = -(-chunk // generation.block)
@@ -81,6 +82,30 @@ def _generate_parts(generation: Generation, parts: PartsFolder, blocks: int, num
             cells = generation.cells(part, advance)
             parts.write(number, cells.counts, cells.annotations.together().values)
             del cells  # or it would stay while the next part is made
+
+
+def _await_first(path: Path) -> bool:
+    """Whether Lightning's launcher ran the user's script again, for a training before this, and this is that process.
+
+    It then has waited until the first one has written the file.
+    """
+    number, started_by, before = place_in_training()[0], os.getppid(), _identity_of(path)
+    wait_for_all()  # or the first could be done before this one looks
+    if number == 0:
+        return False
+    while _identity_of(path) == before:
+        if os.getppid() != started_by:
+            raise GenerationInterrupted(f"the process that was to write {path} has died")
+        time.sleep(POLL)
+    return True
+
+
+def _identity_of(path: Path) -> tuple[int, int] | None:
+    """Of what stands at a path; another one where it was replaced."""
+    if not path.exists():
+        return None
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns
 
 
 def _await(parts: PartsFolder, mine: range) -> None:

@@ -342,9 +342,11 @@ class LatentDiffusion:
 
         Of several processes that train together, which all call this, the first one writes, and the others wait for it.
         """
-        if is_first():
-            save_run(Path(path), self.config, self._require_fitted(), overwrite)
-        wait_for_all()
+        try:
+            if is_first():
+                save_run(Path(path), self.config, self._require_fitted(), overwrite)
+        finally:
+            wait_for_all()
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

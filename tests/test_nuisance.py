@@ -101,7 +101,7 @@ def test_an_unseen_batch_is_taken_as_the_average_one(corrected, two_batches, tmp
     assert "no training cell had 'three' of 'batch'" in caplog.text
     assert np.isfinite(latent).all()
     new.write_h5ad(tmp_path / "new.h5ad")
-    assert list(read_table(tmp_path / "new.h5ad", corrected.fitted.schema).columns) == ["cell_type"]
-    assert "as of the average batch: 'batch' has no value 'three'" in caplog.text
-    two_batches.write_h5ad(tmp_path / "known.h5ad")
-    assert list(read_table(tmp_path / "known.h5ad", corrected.fitted.schema).columns) == ["cell_type", "batch"]
+    made = corrected.generate(conditions=read_table(tmp_path / "new.h5ad", corrected.fitted.schema.keys))
+    assert made.obs["batch"].isna().tolist() == [True] * 10 + [False] * 20
+    with pytest.raises(DataError, match="'batch' has no value 'three'"):
+        corrected.generate(3, {"batch": "three"})

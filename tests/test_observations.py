@@ -208,8 +208,21 @@ def test_a_whole_number_is_the_same_category_however_it_is_stored():
     """Clusters come as integers, as floats where some cells once had none, and as text."""
     schema = build_schema(["g"], pd.DataFrame({"c": [0.0, 1.0, 1.5, 10.0]}), DataConfig(conditions=["c"]))
     assert schema.attributes[0].categories == ("0", "1", "1.5", "10")
-    for given in ([10, 0], [10.0, 0.0], ["10", "0"], pd.Categorical([10.0, 0.0]), pd.array([10, 0], "Int64")):
+    for given in (
+        [10, 0],
+        [10.0, 0.0],
+        ["10", "0"],
+        ["10.0", "0.0"],
+        pd.Categorical([10.0, 0.0]),
+        pd.array([10, 0], "Int64"),
+    ):
         assert encode_obs(pd.DataFrame({"c": given}), schema.attributes).values[0].tolist() == [3, 0]
+    as_text = build_schema(["g"], pd.DataFrame({"c": ["0.0", "1.0"]}), DataConfig(conditions=["c"]))
+    assert encode_obs(pd.DataFrame({"c": [1.0, 0.0]}), as_text.attributes).values[0].tolist() == [1, 0]
+    tenths = pd.DataFrame({"c": np.array([0.1, 0.5], np.float32)})
+    assert build_schema(["g"], tenths, DataConfig(conditions=["c"])).attributes[0].categories == ("0.1", "0.5")
+    with pytest.raises(DataError, match="'c' holds lists or arrays"):
+        encode_obs(pd.DataFrame({"c": [["0"], ["1"]]}), schema.attributes)
 
 
 def test_a_number_comes_back_as_it_was_given():

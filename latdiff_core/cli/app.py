@@ -63,7 +63,7 @@ def split(
     seed: Annotated[int, typer.Option(min=0, help="The same seed holds out the same cells.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Hold out cells at random, to compare generated ones with."""
+    """Hold out cells at random, in memory, to compare generated ones with."""
     from latdiff_core.cli.splitting import split_to_folder
 
     for path, cells in split_to_folder(data, out, by=by or [], share=share, seed=seed, overwrite=overwrite).items():
@@ -152,7 +152,7 @@ def generate(
     if table is not None and where:
         raise DataError("give --where or --table, not both: the table holds every cell's conditions")
     model = LatentDiffusion.load(run)
-    asked: Any = settings(where or []) if table is None else read_table(table, model.fitted.schema)
+    asked: Any = settings(where or []) if table is None else read_table(table, model.fitted.schema.keys)
     overrides = dict(map(parse_override, set_ or []))
     model.generate_to(
         out, n, asked, library=library, seed=seed, mean=mean, overrides=overrides, accelerator=accelerator,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +10,6 @@ from latdiff_core.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from latdiff_core.schema import DataSchema
-
-log = logging.getLogger(__name__)
 
 
 def settings(where: Sequence[str], option: str = "--where") -> dict[str, str]:
@@ -28,29 +23,21 @@ def settings(where: Sequence[str], option: str = "--where") -> dict[str, str]:
     return asked
 
 
-def read_table(path: Path, schema: DataSchema) -> pd.DataFrame:
+def read_table(path: Path, keys: Sequence[str]) -> pd.DataFrame:
     """One row of conditions per cell.
 
     A CSV is taken whole, every value as its text: 001 stays 001, and NA is a name. Of an ``.h5ad`` or ``.zarr``, the
-    columns of ``obs`` and the arrays of ``obsm`` that the model knows are taken, but for a nuisance of which it has not
-    seen every value: cells are then those of the average one.
+    columns of ``obs`` and the arrays of ``obsm`` that are among ``keys`` are taken.
     """
     import pandas as pd
 
-    from latdiff_core.data import annotation_table, encode_obs, open_anndata
+    from latdiff_core.data import annotation_table, open_anndata
 
-    keys = schema.keys
     if path.suffix in (".h5ad", ".zarr"):
         with open_anndata(path) as cells:
             said = annotation_table(cells, keys)
         if not (found := [key for key in keys if key in said]):
             raise DataError(f"{path} says nothing of the model's conditions ({', '.join(keys)})")
-        for nuisance in schema.nuisance:
-            try:
-                encode_obs(said, [nuisance] if nuisance.key in found else [])
-            except DataError as error:
-                log.warning("cells are made as of the average %s: %s", nuisance.key, error)
-                found.remove(nuisance.key)
         return said[found]
     if not path.is_file():
         raise DataError(f"{path} does not exist")

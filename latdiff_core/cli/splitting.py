@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from latdiff_core.data import open_anndata, stratified_split, write_anndata
-from latdiff_core.data.files import check_output
+from latdiff_core.data.files import check_output, remove
 from latdiff_core.data.observations import attribute_column
 from latdiff_core.errors import DataError, OutputExistsError
 
@@ -46,6 +46,7 @@ def split_to_folder(
                 f"of none of the {labels.nunique()} groups of {len(labels)} cells is {share:g} a whole cell: raise "
                 "--share, or stratify --by fewer columns"
             )
+        remove(out / TRAIN)  # an older one must not stand beside cells that are held out of another split
         for name, rows in ((HELD_OUT, held_out), (TRAIN, train)):
             chosen = cells[rows]
             write_anndata(chosen.to_memory() if cells.isbacked else chosen.copy(), out / name, overwrite)

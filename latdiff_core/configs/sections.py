@@ -140,7 +140,7 @@ class AutoencoderTraining(Config):
     kl_weight: NonNegativeFloat = 1.0
     """Final weight of the KL term (beta)."""
     kl_warmup: Fraction = 0.3
-    """Share of the epochs over which the KL weight rises from 0."""
+    """Share of the training over which the KL weight rises from 0."""
     free_bits: NonNegativeFloat = 0.0
     """Nats per latent dimension that cost nothing, averaged over the batch."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 log = logging.getLogger(__name__)
+
+WHOLE = re.compile(r"^(-?\d+)\.0+$")
+"""A whole number as text that has a decimal point."""
 
 
 def annotation_table(adata: AnnData, keys: Iterable[str]) -> pd.DataFrame:
@@ -106,8 +110,12 @@ def vectors(column: pd.Series, key: str) -> np.ndarray:
 
 def as_text(values: pd.Series) -> np.ndarray:
     """Categories as text, none of which may be missing; a whole number is alike however it is stored, 1 for 1.0."""
-    codes, found = pd.factorize(values)
-    names = [str(int(x)) if isinstance(x, float | np.floating) and x.is_integer() else str(x) for x in found]
+    try:
+        codes, found = pd.factorize(values)
+    except TypeError:
+        raise DataError(f"{values.name!r} holds lists or arrays, which are no categories") from None
+    numbers = np.asarray(found)  # of which 0.1 in float32 is 0.1
+    names = [str(int(x)) if isinstance(x, float | np.floating) and x.is_integer() else str(x) for x in numbers]
     texts: np.ndarray = np.array(names, dtype=object)[codes]
     return texts
 
@@ -120,6 +128,15 @@ def numeric(values: pd.Series, key: str) -> np.ndarray:
         raise DataError(f"{key!r} is a continuous condition and needs numbers: {error}") from None
     _refuse_huge(numbers, key)
     return numbers
+
+
+def _codes_of(names: np.ndarray, categories: Sequence[str]) -> np.ndarray:
+    """Numbers of the categories, -1 where there is none; 1.0 and 1 are one where a file or a user wrote the other."""
+    codes: np.ndarray = pd.Index(categories).get_indexer(names)
+    if (lacking := codes < 0).any():
+        shorter = {re.sub(WHOLE, r"\1", category): code for code, category in enumerate(categories)}
+        codes[lacking] = [shorter.get(re.sub(WHOLE, r"\1", name), -1) for name in names[lacking]]
+    return codes
 
 
 def _refuse_huge(numbers: np.ndarray, key: str) -> None:
@@ -154,7 +171,7 @@ def _encode(values: pd.Series, attribute: Attribute, allow_unseen: bool) -> Tens
     refuse_missing(missing, attribute.key, attribute.missing, values.index)
     names = as_text(values[~missing])
     codes = np.full(len(values), -1)
-    codes[~missing] = pd.Index(attribute.categories).get_indexer(names)
+    codes[~missing] = _codes_of(names, attribute.categories)
     unseen = np.unique(names[codes[~missing] < 0])
     if len(unseen):
         said = ", ".join(map(repr, unseen[:5]))

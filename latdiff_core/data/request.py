@@ -78,7 +78,8 @@ def read_request(
     """What the user asks for, checked and encoded.
 
     ``asked`` is one setting for all ``n`` cells, or a table with one row per cell. Conditions it leaves out will be
-    drawn; nuisance it leaves out stays unknown: the average.
+    drawn; nuisance it leaves out stays unknown: the average. So does, with a warning, what a table says of a nuisance
+    that no training cell had.
 
     Raises
     ------
@@ -91,8 +92,9 @@ def read_request(
         raise DataError(f"the model has no condition {unknown[0]!r}; {known(schema.keys, unknown[0])}")
     given = [i for i, a in enumerate(schema.attributes) if a.key in table.columns]
     encoded = encode_obs(table, [schema.attributes[i] for i in given])
+    of_rows = isinstance(asked, pd.DataFrame)  # of a new donor, perhaps; a single setting is more likely misspelt
     nuisance = [
-        (encode_obs(table, [a]) if a.key in table.columns else unknown_values([a], 1)).values[0]
+        (encode_obs(table, [a], of_rows) if a.key in table.columns else unknown_values([a], 1)).values[0]
         for a in schema.nuisance
     ]
     return Request(

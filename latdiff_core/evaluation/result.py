@@ -73,7 +73,7 @@ class Evaluation:
         """
         grouped = self.values.groupby(["score", "side"], sort=False)["value"]
         means, spread = grouped.mean().unstack(), INTERVAL * grouped.std().unstack()
-        table = means.loc[list(self.scores), [GENERATED, REAL, *BASELINES]]
+        table = means.reindex(list(self.scores))[[GENERATED, REAL, *BASELINES]]
         for side in (GENERATED, REAL, *BASELINES):
             table[f"{side}_low"] = table[side] - spread[side]
             table[f"{side}_high"] = table[side] + spread[side]

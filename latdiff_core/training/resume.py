@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from latdiff_core.checkpoint import FORMAT
 from latdiff_core.configs import ModelConfig, dump_config
 from latdiff_core.errors import OutputExistsError, RunFolderError
 
@@ -19,10 +20,11 @@ def open_checkpoints(folder: Path, config: ModelConfig, data: str, on_disk: bool
     OutputExistsError
         If the folder holds checkpoints and ``resume`` is not given.
     RunFolderError
-        If there is nothing to resume, or it belongs to other data or another config, or was begun in memory and would
-        go on from disk (or the reverse), where cells are shuffled differently.
+        If there is nothing to resume, or it belongs to other data, another config or another version of latdiff, or was
+        begun in memory and would go on from disk (or the reverse), where cells are shuffled differently.
     """
-    run, now = folder / RUN, {"config": dump_config(config), "data": data, "on_disk": on_disk}
+    now = {"format": FORMAT, "config": dump_config(config), "data": data, "on_disk": on_disk}
+    run = folder / RUN
     if not resume:
         if run.exists():
             raise OutputExistsError(
@@ -38,6 +40,8 @@ def open_checkpoints(folder: Path, config: ModelConfig, data: str, on_disk: bool
         before = json.loads(run.read_text())
     except ValueError:
         raise RunFolderError(f"{run} is damaged; remove {folder} and fit again") from None
+    if before.get("format") != FORMAT:
+        raise RunFolderError(f"the checkpoints in {folder} are of another version of latdiff; remove it and fit again")
     for what, name in (("config", "config"), ("data", "training data"), ("on_disk", "way of reading them (on_disk)")):
         if before.get(what) != now[what]:
             raise RunFolderError(
