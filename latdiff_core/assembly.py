@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 
 from latdiff_core.autoencoder import CountAutoencoder
-from latdiff_core.conditions import ConditionEmbedding, coded_width, told_width
+from latdiff_core.conditions import ConditionEmbedding, coded_width, indicated_width
 from latdiff_core.configs import ModelConfig
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import ConfigError
@@ -36,7 +36,7 @@ def build_autoencoder(
         genes=len(schema.genes),
         latent_dim=section.latent_dim,
         nuisance=sum(map(coded_width, schema.nuisance)),
-        condition=sum(map(told_width, schema.attributes)),
+        condition=sum(map(indicated_width, schema.attributes)),
     )
     encoder = _build("autoencoder -> encoder", lambda: section.encoder.build(sizes=sizes, statistics=statistics))
     decoder = _build("autoencoder -> decoder", lambda: section.decoder.build(sizes=sizes, statistics=statistics))

@@ -86,13 +86,13 @@ def coded(values: Tensor, attribute: Attribute) -> Tensor:
     return torch.where(numbers.isfinite().all(-1, keepdim=True), numbers, 0.0)
 
 
-def told_width(attribute: Attribute) -> int:
-    """Width of an attribute's coding with the mark that it is known."""
+def indicated_width(attribute: Attribute) -> int:
+    """Width of an attribute's coding with the indicator."""
     return coded_width(attribute) + (not isinstance(attribute, CategoricalAttribute))
 
 
-def told(values: Tensor, attribute: Attribute) -> Tensor:
-    """The same with a mark, 1, that the value is known: numbers can be those of the average cell; categories cannot."""
+def indicated(values: Tensor, attribute: Attribute) -> Tensor:
+    """The same with an indicator, 1 where it is known: numbers can be those of the average cell, categories cannot."""
     numbers = coded(values, attribute)
     if isinstance(attribute, CategoricalAttribute):
         return numbers
@@ -144,7 +144,7 @@ class Annotations:
         """The same as numbers, for stage 1."""
         return Covariates(
             nuisance=side_by_side(coded, self.nuisance, schema.nuisance),
-            condition=side_by_side(told, self.conditions, schema.attributes),
+            condition=side_by_side(indicated, self.conditions, schema.attributes),
         )
 
 

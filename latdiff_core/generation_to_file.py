@@ -89,18 +89,18 @@ def _await_first(path: Path) -> bool:
 
     It then has waited until the first one has written the file.
     """
-    number, started_by, before = place_in_training()[0], os.getppid(), _identity_of(path)
+    number, started_by, before = place_in_training()[0], os.getppid(), _stamp(path)
     wait_for_all()  # or the first could be done before this one looks
     if number == 0:
         return False
-    while _identity_of(path) == before:
+    while _stamp(path) == before:
         if os.getppid() != started_by:
             raise GenerationInterrupted(f"the process that was to write {path} has died")
         time.sleep(POLL)
     return True
 
 
-def _identity_of(path: Path) -> tuple[int, int] | None:
+def _stamp(path: Path) -> tuple[int, int] | None:
     """Of what stands at a path; another one where it was replaced."""
     if not path.exists():
         return None

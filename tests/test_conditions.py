@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from latdiff_core.conditions import ConditionEmbedding, Conditions, coded, side_by_side, told, told_width
+from latdiff_core.conditions import ConditionEmbedding, Conditions, coded, indicated, indicated_width, side_by_side
 from latdiff_core.schema import CategoricalAttribute, ContinuousAttribute, VectorAttribute
 
 ATTRIBUTES = (
@@ -113,8 +113,8 @@ def test_an_average_dose_is_told_from_none():
     dose = ContinuousAttribute(key="dose", mean=2.0, std=1.0)
     drug = VectorAttribute(key="drug", mean=(2.0, 0.0), std=(1.0, 1.0))
     values = Conditions((torch.tensor([2.0, NAN]), torch.tensor([[2.0, 0.0], [2.0, NAN]])), 2)
-    assert side_by_side(told, values, (dose, drug)).tolist() == [[0, 1, 0, 0, 1], [0, 0, 0, 0, 0]]
-    assert sum(map(told_width, (ATTRIBUTES[0], dose, drug))) == 3 + 2 + 3
+    assert side_by_side(indicated, values, (dose, drug)).tolist() == [[0, 1, 0, 0, 1], [0, 0, 0, 0, 0]]
+    assert sum(map(indicated_width, (ATTRIBUTES[0], dose, drug))) == 3 + 2 + 3
 
 
 def test_a_model_without_attributes_has_no_tokens():

@@ -114,8 +114,8 @@ def as_text(values: pd.Series) -> np.ndarray:
         codes, found = pd.factorize(values)
     except TypeError:
         raise DataError(f"{values.name!r} holds lists or arrays, which are no categories") from None
-    numbers = np.asarray(found)  # of which 0.1 in float32 is 0.1
-    names = [str(int(x)) if isinstance(x, float | np.floating) and x.is_integer() else str(x) for x in numbers]
+    unique = np.asarray(found)  # as an index it would make 0.10000000149 of a float32 0.1
+    names = [str(int(x)) if isinstance(x, float | np.floating) and x.is_integer() else str(x) for x in unique]
     texts: np.ndarray = np.array(names, dtype=object)[codes]
     return texts
 
