@@ -98,17 +98,17 @@ def ask(
     ConfigError
         If ``overrides`` change what is fixed once a model is trained.
     DataError
-        If an asked condition or value is unknown, or the seed is no whole number.
+        If an asked condition or value is unknown, or the seed is no whole number of 64 bits.
     """
-    if not isinstance(seed, Integral):
-        raise DataError(f"seed is {seed!r}; give a whole number")
+    if not isinstance(seed, Integral) or not -(2**63) <= seed < 2**64:  # what a file can hold
+        raise DataError(f"seed is {seed!r}; give a whole number of at most 64 bits")
     diffusion = fitted.diffusion
     if overrides:
         config = _sampling_config(config, overrides)
         with torch.random.fork_rng(devices=[]):  # the user's random state stays as it is
             diffusion = build_diffusion(config, fitted.schema)
         diffusion.load_state_dict(fitted.diffusion.state_dict())
-        warn_of_untrained_branches(fitted.diffusion.guidance, diffusion.guidance)
+    warn_of_untrained_branches(fitted.diffusion.guidance, diffusion.guidance)
     request = read_request(n, conditions, library, fitted.schema, fitted.training_cells)
     if fitted.autoencoder.decoder.generates != "counts":
         log.warning("the decoder of this model generates no counts: X holds log1p of counts per 10,000")

@@ -42,6 +42,23 @@ def multiplies_bfloat16() -> bool:
     return all(asked is None or asked() for asked in questions)
 
 
+@contextmanager
+def one_numba_thread() -> Iterator[None]:
+    """Keep numba, below scanpy and UMAP, to one thread, and torch at its own number, which numba raises to all cores.
+
+    Where other processes keep the cores busy, numba's threads wait for each other most of the time.
+    """
+    import numba
+
+    threads, of_numba = torch.get_num_threads(), numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(of_numba)
+        torch.set_num_threads(threads)
+
+
 def return_freed_memory() -> None:
     """Give back to the system what was freed and kept, before other work that needs memory of another kind."""
     if (libc := _glibc()) is not None:

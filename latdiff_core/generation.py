@@ -62,7 +62,7 @@ class Generation:
     request
         What is asked for.
     seed
-        Any whole number.
+        Any whole number of 64 bits.
     mean
         Whether counts are expectations instead of samples.
     """
@@ -115,8 +115,9 @@ class Generation:
         wanted = min(self.block, self.request.n - number * self.block)
         pieces = []
         with torch.no_grad(), tuned_cpu(self.device):
-            z, generated = self._latents(asked.conditions, for_cells, library_wanted=sizes is None)
-            library, for_counts = generated if sizes is None else sizes.to(z), on_device(for_cells, self.device)
+            x, for_counts = self._sample(asked.conditions, for_cells), on_device(for_cells, self.device)
+            z = x[:, : self.autoencoder.latent_dim]
+            library = self._generated_sizes(x, asked.conditions, for_cells, wanted) if sizes is None else sizes.to(z)
             for start in range(0, wanted, BLOCK):
                 piece, kept = slice(start, start + BLOCK), slice(wanted - start)
                 counts = self._counts(z[piece], library[piece], asked[piece], for_counts)
@@ -130,22 +131,21 @@ class Generation:
             return sparse.csr_matrix(distribution.mean.float().cpu().numpy())
         return distribution.sample_csr(generator)
 
-    def _latents(
-        self, conditions: Conditions, generator: torch.Generator, library_wanted: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Latents (batch, latent) and library sizes (batch,)."""
+    def _sample(self, conditions: Conditions, generator: torch.Generator) -> Tensor:
+        """Latents, and in the last dimension the log library size where that is generated, (batch, dim)."""
         x = self.diffusion.sample(conditions, generator)
         if not bool(x.isfinite().all()):
             raise LatdiffError(
                 "sampling diverged; raise the sampler's steps, lower the guidance scale, or train longer"
             )
-        z, training = x[:, : self.autoencoder.latent_dim], self.request.training
-        if not library_wanted:
-            return z, z.new_ones(len(z))
-        if self.diffusion.dim > self.autoencoder.latent_dim:  # the last dimension is the log library size
-            return z, _library_sizes(x[:, -1], training.library)
-        cells = self._alike.draw(conditions.values, len(conditions), generator)
-        return z, training.library[cells].to(z)
+        return x
+
+    def _generated_sizes(self, x: Tensor, conditions: Conditions, generator: torch.Generator, wanted: int) -> Tensor:
+        """Library sizes (batch,) of what was sampled, or of training cells of these conditions."""
+        training = self.request.training
+        if self.diffusion.dim > self.autoencoder.latent_dim:
+            return _library_sizes(x[:, -1], training.library, wanted)
+        return training.library[self._alike.draw(conditions.values, len(conditions), generator)].to(x)
 
     @cached_property
     def _alike(self) -> MatchingCells:
@@ -171,6 +171,9 @@ def on_device(generator: torch.Generator, device: torch.device) -> torch.Generat
 
 def warn_of_untrained_branches(trained: Guidance, asked: Guidance) -> None:
     """Warn when guidance asks the network for a combination of hidden attributes that its training hardly showed it."""
+    shown = trained.keep_mask(MASKS, torch.Generator().manual_seed(0))
+    if shown.shape[1] == 0:  # no condition to be hidden
+        return
     branches: list[Tensor] = []
 
     def record(z_t: Tensor, t: Tensor, keep: Tensor) -> Tensor:
@@ -179,18 +182,19 @@ def warn_of_untrained_branches(trained: Guidance, asked: Guidance) -> None:
 
     for t in torch.linspace(0.01, 1, 100):
         asked.guided(record)(torch.zeros(1, 1), t.view(1))
-    shown = trained.keep_mask(MASKS, torch.Generator().manual_seed(0))
     for branch in torch.unique(torch.cat(branches), dim=0):
         if (shown == branch).all(-1).float().mean() < SELDOM:
             log.warning(
                 "the guidance asks for cells with %d of %d conditions hidden, which training hardly ever did: the "
-                "model was fitted with another guidance, or drop is too small; fit it with the one you want to use",
+                "model was fitted with another guidance, or its drop is too small; fit it with the one you want to use",
                 int((~branch).sum()), len(branch),
             )  # fmt: skip
 
 
-def _library_sizes(log_library: Tensor, training: Tensor) -> Tensor:
+def _library_sizes(log_library: Tensor, training: Tensor, wanted: int) -> Tensor:
     """Generated library sizes (batch,), kept, with a warning, within e-fold of the training cells' range.
+
+    Only the first ``wanted`` are of cells that were asked for, and judged.
 
     Raises
     ------
@@ -198,15 +202,13 @@ def _library_sizes(log_library: Tensor, training: Tensor) -> Tensor:
         If more than one, and more than a tenth, lie outside: the diffusion then is no model of these cells.
     """
     low, high = float(training.min().log()) - 1, float(training.max().log()) + 1
-    outside = int(((log_library < low) | (log_library > high)).sum())
-    if outside > max(1, len(log_library) // 10):
+    outside = int(((log_library < low) | (log_library > high))[:wanted].sum())
+    if outside > max(1, wanted // 10):
         raise LatdiffError(
-            f"{outside} of {len(log_library)} generated library sizes are far outside those of the training "
+            f"{outside} of {wanted} generated library sizes are far outside those of the training "
             "cells: the diffusion is trained too little, or the guidance is too strong; raise "
             "training.diffusion.steps, lower the scale of diffusion.guidance, or give library sizes"
         )
     if outside:
-        log.warning(
-            "%d of %d generated library sizes were moved to the training cells' range", outside, len(log_library)
-        )
+        log.warning("%d of %d generated library sizes were moved to the training cells' range", outside, wanted)
     return log_library.clamp(low, high).exp()

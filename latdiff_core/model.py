@@ -285,7 +285,9 @@ class LatentDiffusion:
 
         The cells are made in parts, which lie in the folder ``PATH.parts`` until all are there and are joined. After an
         interruption of any kind the same call goes on with the parts that are missing. Processes that torchrun or srun
-        started together share the parts; the first of them joins them.
+        started together share the parts; the first of them joins them, and the file is there when its call returns. In
+        a script that training has run again in further processes each of them has to make this call: the first makes
+        all parts, and the others return when the file is there.
 
         Parameters
         ----------

@@ -19,6 +19,8 @@ from latdiff_core.data import demo_data
 from latdiff_core.errors import DataError
 from latdiff_core.evaluation import METRICS, SCORES, evaluate, overview_figure, write_report
 from latdiff_core.evaluation.baselines import BASELINES
+from latdiff_core.evaluation.conditions import check_labels
+from latdiff_core.evaluation.evaluation import _condition_table
 from latdiff_core.evaluation.metrics import Metric, Score
 from latdiff_core.evaluation.metrics.distances import Distances
 from latdiff_core.evaluation.prepare import _content
@@ -123,10 +125,27 @@ def test_conditions_with_enough_cells_have_their_own_rows(perfect, halves):
     assert "Dendritic" in table.index
     assert table.loc["Dendritic", "w2"] == pytest.approx(table.loc["Dendritic", "w2_real"], rel=0.2)
     assert (table[["w2_reach", "mmd2_reach"]].fillna(1.0) > 0).all(axis=None)
+    assert table["w2_trivial"].notna().all()
+    assert table["label_accuracy_trivial"].between(0, 1).all()
     few = sorted(set(perfect.cells.reference.labels) - set(table.index))
     assert len(few) > 5
     said = f"not compared one by one: {', '.join(few[:5])} and {len(few) - 5} more."
     assert sum(said in note for note in perfect.settings["notes"]) == 1
+
+
+def test_beside_a_condition_stands_the_trivial_generator_nearest_to_real():
+    """The nearer of the two by each score, though not in every split there are any."""
+    of_side = {"generated": (5.0, 0.9), "real": (4.0, 0.8), "mean profile": (9.0, 0.85), "gene by gene": (3.5, 1.0)}
+    rows = [
+        {"condition": "B", "side": side, "split": split, "cells": 12, "w2": w2 + split, "label_accuracy": accuracy}
+        for split in range(2)
+        for side, (w2, accuracy) in of_side.items()
+    ]
+    few = [{**row, "condition": "T"} for row in rows if row["side"] in ("generated", "real")]
+    table = _condition_table(rows + few)
+    assert table.loc["B", ["w2_trivial", "label_accuracy_trivial"]].tolist() == [4.0, 0.85]
+    assert table.loc["T", ["w2_trivial", "label_accuracy_trivial"]].isna().all()
+    assert table.loc["B", ["w2", "w2_real", "cells"]].tolist() == [5.5, 4.5, 12]
 
 
 def test_the_worst_genes_come_first(halves, quick):
@@ -156,8 +175,9 @@ def test_reach_is_the_interval_of_the_difference_of_the_whole_samples():
 
 def test_the_same_seed_gives_the_same_figures(halves, quick):
     train, held_out, further = halves
-    first, second = (evaluate(held_out, further, train, splits=2, seed=1).values for _ in range(2))
-    pd.testing.assert_frame_equal(first, second)
+    first, second = (evaluate(held_out, further, train, splits=2, seed=seed) for seed in (1, np.int64(1)))
+    pd.testing.assert_frame_equal(first.values, second.values)
+    assert first.to_json() == second.to_json()
 
 
 def test_the_number_of_threads_stays_as_it_was(halves, quick):
@@ -180,12 +200,19 @@ def test_generated_cells_say_what_they_are_compared_by(halves, quick):
 def test_effects_are_against_the_control_when_there_is_one(halves, quick):
     train, held_out, further = (cells.copy() for cells in halves)
     for i, cells in enumerate((train, held_out, further)):
-        cells.obs["treated"] = np.where(np.random.default_rng(i).random(cells.n_obs) < 0.5, "yes", "no")
-        shift = sparse.csr_matrix((cells.obs["treated"] == "yes").to_numpy()[:, None] * (np.arange(765) < 30) * 8.0)
+        treated = np.random.default_rng(i).random(cells.n_obs) < 0.5
+        cells.obs["treated"], cells.obs["dose"] = np.where(treated, "yes", "no"), treated.astype(float)
+        shift = sparse.csr_matrix(treated[:, None] * (np.arange(765) < 30) * 8.0)
         cells.X = sparse.csr_matrix(cells.X + shift, dtype=np.float32)
     found = evaluate(held_out, further, train, ["treated"], control={"treated": "no"}, splits=2)
     assert found.table.loc["effect_correlation", "generated"] > 0.9
     assert found.settings["control"] == {"treated": "no"}
+    for zero in (0, 0.0, np.int64(0), "0.0"):
+        same = evaluate(held_out, further, train, ["dose"], control={"dose": zero}, splits=2)
+        assert same.settings["control"] == {"dose": "0"}
+        assert same.table.loc["effect_error", "generated"] == found.table.loc["effect_error", "generated"]
+    with pytest.raises(DataError, match="no training cell has dose = 'True'; known: 0, 1"):
+        evaluate(held_out, further, train, ["dose"], control={"dose": True})
     with pytest.raises(DataError, match="no training cell has treated = 'maybe'; known: no, yes"):
         evaluate(held_out, further, train, ["treated"], control={"treated": "maybe"})
     with pytest.raises(DataError, match="which is not compared"):
@@ -231,6 +258,8 @@ def test_labels_are_compared_by_what_they_say(halves, quick):
     train, held_out, further = cells
     found = evaluate(held_out, further, train, "cluster", splits=2)
     assert found.table.loc["label_accuracy", "generated"] > 0.5
+    further.obs["cluster"] += ".0"
+    pd.testing.assert_frame_equal(evaluate(held_out, further, train, "cluster", splits=2).values, found.values)
     further.obs["cluster"] = "other"
     with pytest.raises(DataError, match="generated and held-out cells have no condition in common: other, and 0"):
         evaluate(held_out, further, train, "cluster")
@@ -241,6 +270,72 @@ def test_labels_are_compared_by_what_they_say(halves, quick):
     held_out.obs["cluster"] = pd.Categorical([None] + ["a"] * (held_out.n_obs - 1))
     with pytest.raises(DataError, match="held-out cells: 1 cells have no value of 'cluster'"):
         evaluate(held_out, further, train, "cluster")
+
+
+@pytest.mark.parametrize("kind", [float, "category"])
+def test_doses_are_compared_as_the_categories_that_a_model_takes_them_for(halves, quick, kind):
+    train, held_out, further = (cells.copy() for cells in halves)
+    for i, cells in enumerate((train, held_out, further)):
+        cells.obs["dose"] = np.random.default_rng(i).choice([0.0, 0.1, 10.0], cells.n_obs)
+        cells.obs["dose"] = cells.obs["dose"].astype(kind)
+    asked = [metric for metric in METRICS if "label_accuracy" in metric.scores]
+    found = evaluate(held_out, further, train, "dose", splits=2, metrics=asked)
+    assert found.cells.reference.labels == ("0", "0.1", "10")
+    assert set(found.conditions.index) == {"0", "0.1", "10"}
+
+
+def test_real_cells_of_rare_conditions_agree_as_well_as_a_perfect_generator(quick):
+    """Chosen by what one half has, effects would be asked for where the other half, the floor, has hardly a cell."""
+    rng = np.random.default_rng(0)
+    profiles = rng.gamma(0.3, size=(25, 300)) + 0.02
+
+    def cells(per_label):
+        labels = np.repeat(np.arange(25), per_label)
+        counts = rng.poisson(profiles[labels] / profiles.sum(1).mean() * 100).astype(np.float32)
+        obs = pd.DataFrame({"guide": labels.astype(str)}, index=np.arange(len(labels)).astype(str))
+        return anndata.AnnData(sparse.csr_matrix(counts), obs=obs)
+
+    asked = [metric for metric in METRICS if "effect_correlation" in metric.scores]
+    found = [evaluate(cells(10), cells(10), cells(20), "guide", seed=s, metrics=asked).table for s in range(6)]
+    shift = pd.concat([table["generated"] - table["real"] for table in found], axis=1).mean(axis=1)
+    assert (shift.abs() < 0.03).all(), shift.to_dict()
+
+
+def test_chance_is_not_called_different_proportions(halves):
+    rng = np.random.default_rng(0)
+    for labels, cells in ((20, 100), (100, 200), (300, 1000)):
+        drawn = {what: rng.integers(labels, size=cells).astype(str) for what in ("held-out", "generated", "training")}
+        assert not [note for note in check_labels(drawn) if "different proportions" in note]
+    drawn["generated"] = drawn["generated"][drawn["generated"].astype(int) < 100]
+    assert [note for note in check_labels(drawn) if "different proportions" in note]
+
+
+def test_more_cells_of_one_set_leave_chance_where_it_is(quick):
+    """Intervals are of samples of the size of the smaller set, whatever the other one holds beyond it."""
+    rng = np.random.default_rng(0)
+    var = pd.DataFrame(index=[f"g{i}" for i in range(200)])
+
+    def cells(n):
+        return anndata.AnnData(sparse.csr_matrix(rng.poisson(2.0, (n, 200)).astype(np.float32)), var=var)
+
+    class Mean(Metric):
+        title, scores = "Mean", {"mean": Score("mean", "Mean count.")}
+
+        def measure(self, cells, half, reference):
+            return {"mean": float(cells.counts.mean())}
+
+    train, few, many = cells(100), cells(200), cells(3000)
+    expected = 1.96 * np.sqrt(2 * 2.0 / 200 / 200)  # of the difference of two means of 200 cells
+    for held_out, generated in ((few, many), (many, few)):
+        found = evaluate(held_out, generated, train, splits=400, metrics=[Mean()]).table
+        assert found.loc["mean", "reach"] == pytest.approx(expected, rel=0.12)
+
+
+def test_without_conditions_a_metric_of_them_is_refused(halves):
+    train, held_out, further = halves
+    asked = [metric for metric in METRICS if metric.needs_labels]
+    with pytest.raises(DataError, match="no metric was asked for that does without conditions"):
+        evaluate(held_out, further, train, metrics=asked)
 
 
 def test_a_missing_condition_has_no_effect_instead_of_being_left_out(halves, quick):
@@ -258,9 +353,9 @@ def test_large_sets_are_subsampled_and_it_is_said(halves, quick, monkeypatch):
     found = evaluate(held_out, further, train, splits=2)
     assert found.settings["cells_per_side"] == 40
     assert found.settings["notes"] == [
-        "A random 80 of the 200 held-out cells were taken.",
-        "A random 80 of the 200 generated cells were taken.",
-        "A random 150 of the 300 training cells were taken.",
+        "A random 80 of the 200 held-out cells were taken (seed 0).",
+        "A random 80 of the 200 generated cells were taken (seed 0).",
+        "A random 150 of the 300 training cells were taken (seed 0).",
     ]
 
 

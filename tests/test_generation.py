@@ -131,11 +131,16 @@ def test_sampler_and_guidance_can_be_overridden_for_one_call(trained_model, over
         ("none", {"kind": "interval", "low": 0.7, "high": 0.9}, True),
         ("classifier_free", {"kind": "compositional"}, False),
         ({"kind": "compositional", "alone": 0.0}, {"kind": "compositional"}, True),
+        ({"kind": "classifier_free", "drop": 0.0, "scale": 2.0}, None, True),
+        ("classifier_free", None, False),
     ],
 )
 def test_guidance_that_training_did_not_prepare_is_warned_of(make_model, tiny_data, caplog, trained, asked, warned):
     model = make_model({"diffusion.guidance": trained}).fit(tiny_data, progress=False)
-    model.generate(2, ASKED, library=100, overrides={"diffusion.guidance": asked})
+    if asked is None:
+        assert ("conditions hidden, which training hardly ever did" in caplog.text) == warned, "said before training"
+    caplog.clear()
+    model.generate(2, ASKED, library=100, overrides=asked and {"diffusion.guidance": asked})
     assert ("conditions hidden, which training hardly ever did" in caplog.text) == warned
 
 
@@ -143,6 +148,7 @@ def test_a_model_without_conditions_generates(make_model, tiny_data):
     model = make_model(conditions=()).fit(tiny_data, progress=False)
     cells = model.generate(12)
     assert cells.shape == (12, 20)
+    assert model.generate(12, overrides={"diffusion.sampler.steps": 2}).shape == (12, 20)
     assert list(cells.obs.columns) == []
 
 
@@ -173,8 +179,24 @@ def test_a_single_library_size_out_of_range_is_moved_into_it_with_a_warning(fitt
 
     monkeypatch.setattr(Diffusion, "sample", spoiled)
     cells = fitted_model.generate(20, ASKED)
-    assert f"1 of {BLOCK} generated library sizes" in caplog.text
+    assert "1 of 20 generated library sizes" in caplog.text
     assert cells.X.max() <= np.e * float(fitted_model.fitted.training_cells.library.max()) * 2
+
+
+def test_library_sizes_of_cells_that_nobody_asked_for_are_not_judged(fitted_model, monkeypatch, caplog):
+    """A block is sampled whole and cut: its rest is of the last row of what was asked."""
+    sample = Diffusion.sample
+
+    def spoiled(self, *arguments):
+        x = sample(self, *arguments)
+        x[20:, -1] = 50.0
+        return x
+
+    monkeypatch.setattr(Diffusion, "sample", spoiled)
+    assert len(dense(fitted_model, 20)) == 20
+    assert "library sizes" not in caplog.text
+    with pytest.raises(LatdiffError, match="80 of 100 generated library sizes"):
+        fitted_model.generate(100, ASKED)
 
 
 @pytest.mark.parametrize("drawn", [torch.nan, torch.inf, 2.0**31, -9e18])
@@ -207,3 +229,5 @@ def test_any_whole_number_is_a_seed(fitted_model):
     np.testing.assert_array_equal(made[0], made[2])
     with pytest.raises(DataError, match=r"seed is 0\.5; give a whole number"):
         fitted_model.generate(3, seed=0.5)
+    with pytest.raises(DataError, match="of at most 64 bits"):
+        fitted_model.generate(3, seed=2**64)

@@ -98,6 +98,18 @@ def test_a_number_never_seen_draws_from_the_cells_nearest_to_it_within_the_categ
     assert len(drawn.unique()) == NEAREST
 
 
+def test_the_nearest_cells_are_so_by_numbers_in_their_own_spread():
+    """A dose between 0 and 1 counts as much as an age in years; cells that lack a number are far from those that do."""
+    doses = torch.tensor([0.1, 0.9] * 50).repeat_interleave(4)
+    ages = torch.linspace(20, 80, 400)
+    ages[::10] = torch.nan
+    training = TrainingCells(Conditions((doses, ages), 400), torch.ones(400))
+    asked = [torch.full((500,), 0.12), torch.full((500,), 41.5)]
+    drawn = MatchingCells(training, [0, 1]).draw(asked, 500, torch.Generator().manual_seed(0))
+    assert (doses[drawn] == doses[0]).all()
+    assert (ages[drawn] - 41.5).abs().max() < 8
+
+
 @pytest.mark.parametrize(
     ("n", "asked", "message"),
     [

@@ -46,16 +46,17 @@ def print_evaluation(evaluation: Evaluation) -> None:
 
 
 def _condition_view(conditions: pd.DataFrame) -> Table:
-    """The conditions that are farthest from real beside their floors, and how far chance may put the two apart."""
+    """The conditions that are farthest from real, as in the table of scores."""
     most = MOST_CONDITIONS
     worst = (conditions["w2"] / conditions["w2_real"]).nlargest(most).index
     shown = "condition by condition" if len(conditions) <= most else f"the {most} worst conditions"
     view = Table(title=shown, box=SIMPLE, pad_edge=False)
     view.add_column("condition", overflow="fold")
-    for name in ("cells", "W2", "real", "±", "labels", "real", "±"):
+    for name in ("cells", "W2", "real", "±", "trivial", "labels", "real", "±", "trivial"):
         view.add_column(name, justify="right", no_wrap=True)
     for name, row in conditions.loc[worst].iterrows():
-        figures = [row[f"{key}{side}"] for key in ("w2", "label_accuracy") for side in ("", "_real", "_reach")]
+        beside = ("", "_real", "_reach", "_trivial")
+        figures = [row[f"{key}{side}"] for key in ("w2", "label_accuracy") for side in beside]
         view.add_row(Text(str(name)), f"{row['cells']:.0f}", *map(format_number, figures))
     return view
 

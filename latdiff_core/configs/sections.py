@@ -169,7 +169,7 @@ class DiffusionTraining(Config):
 class TrainingConfig(Config):
     """How both stages are trained."""
 
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of everything random in training."""
     validation_fraction: Fraction = 0.1
     """Share of the cells, at most 10,000, held out to choose the best weights; 0 trains on all and keeps the last."""

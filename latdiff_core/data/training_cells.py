@@ -54,8 +54,8 @@ class TrainingCells:
 class MatchingCells:
     """Draws, for cells with asked values of some attributes, training cells with those values, uniformly.
 
-    Categories must agree; of the numbers the nearest serve, where no cell has exactly those. Where no training cell
-    has the categories, any training cell serves, with a warning, given once.
+    Categories must agree; of the numbers the nearest serve, each in its standard deviations, where no cell has exactly
+    those. Where no training cell has the categories, any training cell serves, with a warning, given once.
 
     Parameters
     ----------
@@ -86,6 +86,13 @@ class MatchingCells:
     def _have(self) -> np.ndarray:
         return _side_by_side(self._values, len(self._everyone))
 
+    @cached_property
+    def _spread(self) -> np.ndarray:
+        """Standard deviation of each number over the cells that have it, 1 where it does not vary; in float64."""
+        numbers = np.ma.masked_equal(self._have[:, ~self._named], np.float32(FAR))
+        spread = numbers.std(0, dtype=np.float64).filled(0.0)
+        return np.where(spread > 0, spread, 1.0)
+
     def _find(self, setting: bytes) -> np.ndarray:
         wanted = np.frombuffer(setting, np.float32)
         serving: np.ndarray = self._everyone[(self._have[:, self._named] == wanted[self._named]).all(1)]
@@ -94,9 +101,8 @@ class MatchingCells:
             serving = self._everyone
         if self._named.all():
             return serving
-        distance: np.ndarray = np.abs(self._have[serving][:, ~self._named] - wanted[~self._named]).sum(
-            1, dtype=np.float64
-        )
+        off = np.abs(self._have[serving][:, ~self._named] - wanted[~self._named]) / self._spread
+        distance: np.ndarray = off.sum(1)
         exact = serving[distance == 0]
         return exact if len(exact) else serving[distance.argsort(kind="stable")[:NEAREST]]
 

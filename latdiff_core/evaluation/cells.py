@@ -65,9 +65,8 @@ class Reference:
         Principal components fitted on them.
     genes
         Gene names, in the order of all cells' columns.
-    contrasts
-        For each compared condition the one that it is compared with; conditions without one are compared with all
-        other cells.
+    effects
+        The conditions whose effect is compared, each with its control; None where that is all other cells.
     seed
         Seed of every classifier.
     """
@@ -76,7 +75,7 @@ class Reference:
     points: np.ndarray
     space: ExpressionSpace
     genes: tuple[str, ...]
-    contrasts: Mapping[str, str]
+    effects: Mapping[str, str | None]
     seed: int
 
     @cached_property

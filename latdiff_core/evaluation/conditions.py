@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from latdiff_core.data.observations import as_text, attribute_column
+from latdiff_core.data.observations import WHOLE, as_text, attribute_column
 from latdiff_core.errors import DataError, known
 
 if TYPE_CHECKING:
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 SEPARATOR = " | "
 SHARES_DIFFER = 0.2
-"""Total variation between the shares of conditions above which overall scores are mostly about them."""
+"""Total variation between the shares of conditions, beyond what chance makes of it, above which overall scores are
+mostly about them."""
+FEWEST_OF_EFFECT = 5
+"""Cells of a condition, and of what it is compared with, to be expected in half of the held-out cells."""
 
 
 def compared_columns(
@@ -60,14 +63,37 @@ def joined_labels(table: pd.DataFrame) -> np.ndarray:
     return np.array([SEPARATOR.join(row) for row in table.itertuples(index=False, name=None)])
 
 
-def control_contrasts(training: pd.DataFrame, control: Mapping[str, str] | None) -> dict[str, str]:
-    """For each label the one that differs from it in having the control's values.
+def control_values(control: Mapping[str, object] | None) -> dict[str, str]:
+    """The values of a control as the compared columns have them: text, whole numbers alike."""
+    return {key: str(_categories(pd.Series([value]))[0]) for key, value in (control or {}).items()}
+
+
+def effects_asked(
+    training: pd.DataFrame, held_out: np.ndarray, control: Mapping[str, str], n: int
+) -> dict[str, str | None]:
+    """The labels whose effect is compared, each with its control, or None for all other cells.
+
+    They are chosen once, by all held-out cells, of which halves of ``n`` are compared: where a half was chosen for
+    having many of a rare condition, the other would have few, and real cells agree less than they do.
 
     Raises
     ------
     DataError
         If the control names what is not compared, a value that no training cell has, or nothing has a counterpart.
     """
+    labels = joined_labels(training)
+    pairs: dict[str, str | None] = {**_contrasts(training, control)} or dict.fromkeys(np.unique(labels))
+    enough = FEWEST_OF_EFFECT / n
+    return {a: b for a, b in pairs.items() if min(rows.mean() for rows in inside_outside(held_out, a, b)) >= enough}
+
+
+def inside_outside(labels: np.ndarray, label: str, control: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """The cells of a condition, and those it is compared with: its control, or all others; (cells,) of bool each."""
+    return labels == label, labels != label if control is None else labels == control
+
+
+def _contrasts(training: pd.DataFrame, control: Mapping[str, str]) -> dict[str, str]:
+    """For each label the one that differs from it in having the control's values."""
     if not control:
         return {}
     for key, value in control.items():
@@ -108,12 +134,21 @@ def check_labels(labels: Mapping[str, np.ndarray]) -> list[str]:
         lacking = list(shares.index[shares[what] == 0])
         if lacking:
             notes.append(f"No {what} cells of {some_of(lacking)}.")
-    if (shares["generated"] - shares["held-out"]).abs().sum() / 2 > SHARES_DIFFER:
+    generated, held_out = shares["generated"], shares["held-out"]
+    if (generated - held_out).abs().sum() / 2 > SHARES_DIFFER + _by_chance(labels):
         notes.append(
             "Generated and held-out cells have their conditions in different proportions, which every score over all "
             "cells sees: generate one cell per held-out cell (latdiff generate --table), or compare like with like."
         )
     return notes
+
+
+def _by_chance(labels: Mapping[str, np.ndarray]) -> float:
+    """Total variation to be expected between the shares in two samples of the same cells, of these sizes."""
+    sets = labels["generated"], labels["held-out"]
+    both = pd.Series(np.concatenate(sets)).value_counts(normalize=True)
+    spread = np.sqrt(both * (1 - both) * sum(1 / len(of) for of in sets))
+    return float(spread.sum() / np.sqrt(2 * np.pi))  # half the mean size of a normal deviation
 
 
 def _generated_for(synthetic: AnnData) -> list[Mapping[str, Any]]:
@@ -131,6 +166,10 @@ def _as_text(adata: AnnData, key: str) -> pd.Series:
         raise DataError(f"{int(column.isna().sum())} cells have no value of {key!r}; leave them out to compare by it")
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
-    if column.dtype.kind == "f" and (column % 1 != 0).any():
+    elif column.dtype.kind == "f" and (column % 1 != 0).any() and column.nunique() > len(column) / 2:
         raise DataError(f"{key!r} holds numbers that are no categories; compare by another column, or bin it")
-    return pd.Series(as_text(column), column.index)
+    return _categories(column)
+
+
+def _categories(column: pd.Series) -> pd.Series:
+    return pd.Series(as_text(column), column.index, dtype=str).str.replace(WHOLE, r"\1", regex=True)

@@ -12,9 +12,9 @@ import pandas as pd
 
 from latdiff_core.data import open_anndata
 from latdiff_core.errors import DataError
-from latdiff_core.evaluation.baselines import BASELINE_SPLITS, baseline_counts
+from latdiff_core.evaluation.baselines import BASELINE_SPLITS, TRIVIAL, baseline_counts
 from latdiff_core.evaluation.cells import CellSet, Reference
-from latdiff_core.evaluation.conditions import some_of
+from latdiff_core.evaluation.conditions import control_values, some_of
 from latdiff_core.evaluation.metrics import METRICS, Metric, mmd2, wasserstein2
 from latdiff_core.evaluation.metrics.genes import gene_wasserstein, zero_share
 from latdiff_core.evaluation.prepare import Prepared, prepare
@@ -34,7 +34,7 @@ def evaluate(
     reference: AnnData | str | Path,
     conditions: Sequence[str] | str | None = None,
     *,
-    control: Mapping[str, str] | None = None,
+    control: Mapping[str, object] | None = None,
     layer: str | None = None,
     seed: int = 0,
     splits: int = SPLITS,
@@ -50,7 +50,7 @@ def evaluate(
     Each figure is the mean over the splits. Its interval is 1.96 standard deviations over the splits to either side:
     half-samples without replacement estimate the standard error of the whole sample (Shao & Wu 1989, Annals of
     Statistics 17:1176), where a bootstrap with replacement would put duplicates before distances, neighbours and
-    classifiers.
+    classifiers. For halves of both, a random part of the larger set is compared, as many cells as the smaller one has.
 
     Parameters
     ----------
@@ -71,64 +71,71 @@ def evaluate(
     seed
         Of the splits, subsamples, baselines and classifiers.
     metrics
-        Which of ``METRICS`` to ask; on small data the classifiers of two samples take most of the time.
+        Which of ``METRICS`` to ask; on small data the classifiers of two samples take most of the time. Without
+        conditions those that need labels are left out.
 
     Raises
     ------
     DataError
-        If genes differ, a column is missing, or there are too few cells.
+        If genes differ, a column is missing, there are too few cells, or no metric can be asked.
     """
     if splits < 2:
         raise DataError(f"{splits} splits tell nothing of chance; give at least 2")
+    control = control_values(control)
     with ExitStack() as files:
         real, synthetic, reference = (files.enter_context(open_anndata(of)) for of in (real, synthetic, reference))
         cells = prepare(real, synthetic, reference, conditions, control, layer, seed)
         sizes = {"held_out_cells": real.n_obs, "generated_cells": synthetic.n_obs, "training_cells": reference.n_obs}
-    rng = np.random.default_rng(seed)
-    of_baselines = np.random.default_rng([seed, 1])  # from rng's stream they would get just the first half's labels
-    baselines = _baselines(cells, of_baselines)
     labelled = len(cells.reference.labels) > 1
     metrics = [metric for metric in metrics if labelled or not metric.needs_labels]
+    if not metrics:
+        raise DataError("no metric was asked for that does without conditions; name the conditions, or other metrics")
+    rng, of_others = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+    held_out, made = (_some(of, 2 * cells.n, of_others) for of in (cells.real, cells.synthetic))
+    baselines = _baselines(cells, made.labels, of_others)
     rows: list[dict[str, object]] = []
     by_condition: list[dict[str, object]] = []
     by_gene: list[np.ndarray] = []
     with progress_bar("evaluating", splits * len(metrics), progress, "measurements") as advance:
         for split in range(splits):
-            order = rng.permutation(len(cells.real))
-            half, other = cells.real[order[: cells.n]], cells.real[order[cells.n : 2 * cells.n]]
-            generated = cells.synthetic[rng.choice(len(cells.synthetic), cells.n, replace=False)]
-            sides = {GENERATED: generated, REAL: other}
+            half, other = (held_out[rows] for rows in np.split(rng.permutation(2 * cells.n), 2))
+            chosen = rng.choice(2 * cells.n, cells.n, replace=False)
+            sides = {GENERATED: made[chosen], REAL: other}
             if split < BASELINE_SPLITS:
-                for name, members in baselines.items():
-                    sides[name] = members[of_baselines.choice(len(members), cells.n, replace=False)]
+                sides |= {name: members[chosen] for name, members in baselines.items()}
             for metric in metrics:
                 for side, members in sides.items():
                     values = metric.measure(members, half, cells.reference)
                     rows += [{"score": key, "side": side, "split": split, "value": v} for key, v in values.items()]
                 advance(1)
             if labelled:
-                found = _by_condition({GENERATED: generated, REAL: other}, half, cells.reference)
+                found = _by_condition(sides, half, cells.reference)
                 by_condition += [{"split": split, **row} for row in found]
             if split < BASELINE_SPLITS:
-                by_gene.append(np.stack([gene_wasserstein(s.values, half.values) for s in (generated, other)]))
+                by_gene.append(np.stack([gene_wasserstein(sides[s].values, half.values) for s in (GENERATED, REAL)]))
     conditions = _condition_table(by_condition)
     return Evaluation(
         values=pd.DataFrame(rows),
         conditions=conditions,
         genes=_gene_table(cells, np.mean(by_gene, axis=0)),
         settings={
-            **sizes, "genes": len(cells.reference.genes), "cells_per_side": cells.n, "splits": splits, "seed": seed,
-            "components": cells.reference.space.loadings.shape[1], "conditions": list(cells.conditions),
-            "control": dict(control or {}), "notes": [*cells.notes, *_left_out(conditions, cells.reference)],
+            **sizes, "genes": len(cells.reference.genes), "cells_per_side": cells.n, "splits": int(splits),
+            "seed": int(seed), "components": cells.reference.space.loadings.shape[1],
+            "conditions": list(cells.conditions), "control": control,
+            "notes": [*cells.notes, *_left_out(conditions, cells.reference)],
         },
         metrics=tuple(metrics),
         cells=cells,
     )  # fmt: skip
 
 
-def _baselines(cells: Prepared, rng: np.random.Generator) -> dict[str, CellSet]:
-    """Twice as many cells of each trivial generator as are compared at a time, of the conditions of generated ones."""
-    labels = cells.synthetic.labels[rng.permutation(len(cells.synthetic))[: 2 * cells.n]]
+def _some(cells: CellSet, most: int, rng: np.random.Generator) -> CellSet:
+    """A random part of the larger set: of fresh cells in every split, halves would vary too much."""
+    return cells if len(cells) == most else cells[np.sort(rng.choice(len(cells), most, replace=False))]
+
+
+def _baselines(cells: Prepared, labels: np.ndarray, rng: np.random.Generator) -> dict[str, CellSet]:
+    """A cell of each trivial generator for every generated one, of its condition."""
     training = cells.reference.cells
     made = baseline_counts(training.counts, training.labels, labels, rng)
     return {name: cells.cell_set(counts, labels) for name, counts in made.items()}
@@ -137,8 +144,9 @@ def _baselines(cells: Prepared, rng: np.random.Generator) -> dict[str, CellSet]:
 def _by_condition(sides: Mapping[str, CellSet], half: CellSet, reference: Reference) -> list[dict[str, object]]:
     """Distances and label accuracy of the cells of each condition that has enough on every side."""
     rows: list[dict[str, object]] = []
+    judged = {side: sides[side] for side in (GENERATED, REAL, *TRIVIAL) if side in sides}
     for label in reference.labels:
-        chosen = {side: np.flatnonzero(cells.labels == label) for side, cells in sides.items()}
+        chosen = {side: np.flatnonzero(cells.labels == label) for side, cells in judged.items()}
         ours = half[half.labels == label]
         n = min(len(ours), *map(len, chosen.values()))
         if n < FEWEST_OF_CONDITION:
@@ -153,14 +161,24 @@ def _by_condition(sides: Mapping[str, CellSet], half: CellSet, reference: Refere
 
 
 def _condition_table(rows: list[dict[str, object]]) -> pd.DataFrame:
-    """Means over the splits: a row per condition, columns such as ``w2``, ``w2_real``, and ``w2_reach`` by chance."""
+    """Means over the splits: a row per condition, columns such as ``w2``, ``w2_real``, ``w2_reach``, ``w2_trivial``."""
     if not rows:
         return pd.DataFrame(columns=["cells"], index=pd.Index([], name="condition"))
     found = pd.DataFrame(rows).groupby(["side", "condition", "split"]).mean()
     generated, real = found.loc[GENERATED], found.loc[REAL].drop(columns="cells")
     reach = INTERVAL * (generated.drop(columns="cells") - real).groupby("condition").std()
-    means = generated.groupby("condition").mean(), real.groupby("condition").mean().add_suffix("_real")
-    return pd.concat([*means, reach.add_suffix("_reach")], axis=1).astype({"cells": int})
+    means, floors = generated.groupby("condition").mean(), real.groupby("condition").mean()
+    of_trivial = found.loc[list(TRIVIAL)].groupby(["condition", "side"]).mean()
+    trivial = pd.DataFrame({key: _nearest(of_trivial[key].unstack(), floors[key]) for key in floors})
+    beside = {"_real": floors, "_reach": reach, "_trivial": trivial}
+    tables = [means, *(table.add_suffix(name) for name, table in beside.items())]
+    return pd.concat(tables, axis=1).astype({"cells": int})
+
+
+def _nearest(values: pd.DataFrame, floor: pd.Series) -> pd.Series:
+    """Of each row the value nearest to the floor."""
+    off = values.sub(floor, axis=0).abs()
+    return values.where(off.eq(off.min(axis=1), axis=0)).bfill(axis=1).iloc[:, 0]
 
 
 def _left_out(conditions: pd.DataFrame, reference: Reference) -> list[str]:

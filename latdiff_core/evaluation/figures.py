@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
+from latdiff_core.cpu import one_numba_thread
 from latdiff_core.evaluation.prepare import Prepared
 from latdiff_core.evaluation.result import GENERATED, REAL, Evaluation
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 COLORS = {REAL: "#4d4d4d", GENERATED: "#d1495b"}
 DPI = 110
 MOST_SHOWN = 1.5
+NEAREST = "nearest trivial generator"
 MOST_LABELS = 20
 """In a legend; beyond it colours repeat, and tell nothing."""
 
@@ -50,7 +52,7 @@ def score_figure(evaluation: Evaluation) -> Figure:
         zorder=3,
         label="generated cells",
     )
-    axis.axvline(1, color="black", lw=0.8, ls=":", label="nearest trivial generator")
+    axis.axvline(1, color="black", lw=0.8, ls=":", label=NEAREST)
     axis.set(
         yticks=rows, yticklabels=[evaluation.scores[key].name for key in table.index], xlim=(-0.04, MOST_SHOWN + 0.04),
         xlabel=f"distance from what real cells score (beyond {MOST_SHOWN} drawn there)",
@@ -73,9 +75,10 @@ def condition_figure(evaluation: Evaluation) -> Figure | None:
         chance = {"xerr": table[f"{key}_reach"], "error_kw": {"lw": 1, "ecolor": "#222222"}}
         axis.barh(rows + 0.2, table[f"{key}_real"], 0.38, color=COLORS[REAL], label=REAL)
         axis.barh(rows - 0.2, table[key], 0.38, color=COLORS[GENERATED], label=GENERATED, **chance)
+        axis.scatter(table[f"{key}_trivial"], rows, marker="|", s=160, color="black", zorder=3, label=NEAREST)
         axis.set(title=title, yticks=rows)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, frameon=False)
     axes[0].set_yticklabels([_text(f"{name} ({n})") for name, n in table["cells"].items()])
     axes[2].set_xlim(0, 1.02)
     return figure
@@ -103,7 +106,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _umap(points: np.ndarray, seed: int) -> np.ndarray:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), one_numba_thread():
         warnings.simplefilter("ignore")  # on threads and a fixed seed, which is what we ask for
         from umap import UMAP
 

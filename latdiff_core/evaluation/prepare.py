@@ -17,7 +17,7 @@ from latdiff_core.evaluation.conditions import (
     check_labels,
     compared_columns,
     condition_table,
-    control_contrasts,
+    effects_asked,
     joined_labels,
 )
 from latdiff_core.evaluation.space import ExpressionSpace
@@ -68,7 +68,7 @@ def prepare(
     synthetic: AnnData,
     reference: AnnData,
     conditions: Sequence[str] | str | None,
-    control: Mapping[str, str] | None,
+    control: Mapping[str, str],
     layer: str | None,
     seed: int,
 ) -> Prepared:
@@ -94,7 +94,7 @@ def prepare(
             tables[what] = condition_table(cells, keys)
         rows = np.arange(cells.n_obs)
         if cells.n_obs > (limit := most.get(what, 2 * MOST_CELLS)):
-            notes.append(f"A random {limit:,} of the {cells.n_obs:,} {what} cells were taken.")
+            notes.append(f"A random {limit:,} of the {cells.n_obs:,} {what} cells were taken (seed {seed}).")
             rows = np.sort(rng.choice(cells.n_obs, limit, replace=False))
         sets[what], tables[what] = cells[rows], tables[what].iloc[rows]
     labels = {what: joined_labels(table) for what, table in tables.items()}
@@ -111,11 +111,11 @@ def prepare(
     points, leaked = _all_training_cells(reference, layer, space, held_out)
     notes += [*check_labels(labels), *leaked]
     training = _from_counts(counts, labels["training"], space)
-    contrasts = control_contrasts(tables["training"], control)
+    effects = effects_asked(tables["training"], labels["held-out"], control, n)
     return Prepared(
         real=_from_counts(held_out, labels["held-out"], space),
         synthetic=made,
-        reference=Reference(training, points, space, genes, contrasts, seed),
+        reference=Reference(training, points, space, genes, effects, seed),
         conditions=tuple(keys),
         n=n,
         notes=tuple(notes),

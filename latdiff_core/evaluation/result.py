@@ -35,8 +35,9 @@ class Evaluation:
     values
         Every measurement: columns ``score``, ``side``, ``split`` and ``value``.
     conditions
-        Per condition, distances and label accuracy of generated cells; with the suffix ``_real``, of real ones, and
-        with ``_reach``, how far chance puts the two apart: the half-interval of their difference.
+        Per condition, distances and label accuracy of generated cells; with the suffix ``_real``, of real ones; with
+        ``_reach``, how far chance puts the two apart: the half-interval of their difference; and with ``_trivial``, of
+        the trivial generator nearest to real.
     genes
         Per gene, the distance of its distribution from real and the floor of that, the worst first.
     settings

@@ -23,6 +23,7 @@ from latdiff_core.data import gene_statistics
 from latdiff_core.device import chosen_device
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import RunFolderError
+from latdiff_core.generation import warn_of_untrained_branches
 from latdiff_core.ranks import is_first, wait_for_all
 from latdiff_core.training.batches import CellBatch, CellData, InOrder, LatentBatch, LatentData, Shuffled, loader
 from latdiff_core.training.block_shuffle import BlockShuffled, BufferedCells
@@ -89,6 +90,8 @@ def fit_model(config: ModelConfig, cells: CellData, folder: Path, progress: bool
         train, held_out = split_cells(len(cells), config.training.validation_fraction, seed, codes)
         autoencoder = build_autoencoder(config, cells.schema, gene_statistics(cells.counts, train))
         diffusion = build_diffusion(config, cells.schema)
+        if is_first():
+            warn_of_untrained_branches(diffusion.guidance, diffusion.guidance)
         first = _fit_autoencoder(autoencoder, config, cells, train, held_out, folder, progress)
         autoencoder.to(device if alone else "cpu")
         latents = encode_cells(autoencoder, cells, joint=config.diffusion.library == "joint")

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-import torch
 
+from latdiff_core.cpu import one_numba_thread
 from latdiff_core.evaluation.cells import CellSet, Reference
+from latdiff_core.evaluation.conditions import inside_outside
 from latdiff_core.evaluation.metrics.genes import correlation
 from latdiff_core.evaluation.metrics.metric import Metric, Score
 
 MARKERS = 50
-FEWEST_CELLS = 5
+FEWEST_TESTED = 2
 
 
 class ConditionEffects(Metric):
@@ -40,39 +40,29 @@ class ConditionEffects(Metric):
     needs_labels = True
 
     def measure(self, cells: CellSet, half: CellSet, reference: Reference) -> dict[str, float]:
-        comparisons = list(_comparisons(half, reference))
+        comparisons = [pair for pair in reference.effects.items() if _fewest(half.labels, *pair) >= FEWEST_TESTED]
         overlaps = _overlaps(cells, half, comparisons)
         rows = [(*_compare(cells, half, *pair), overlaps[pair[0]]) for pair in comparisons]
         means = np.ma.masked_invalid(rows).mean(0).filled(np.nan) if rows else np.full(3, np.nan)
         return dict(zip(self.scores, map(float, means), strict=True))
 
 
-def _comparisons(half: CellSet, reference: Reference) -> Iterator[tuple[str, str | None]]:
-    """Conditions and their controls of which the real half has enough cells."""
-    for label in reference.labels:
-        control = reference.contrasts.get(label)
-        if reference.contrasts and control is None:
-            continue
-        if min(rows.sum() for rows in _groups(half.labels, label, control)) >= FEWEST_CELLS:
-            yield label, control
-
-
 def _compare(cells: CellSet, half: CellSet, label: str, control: str | None) -> tuple[float, float]:
     """Correlation and relative error of the effect; cells that lack a side show none."""
-    inside, outside = _groups(cells.labels, label, control)
-    if not (inside.any() and outside.any()):
+    if _fewest(cells.labels, label, control) == 0:
         return 0.0, 1.0
     fake, real = _effect(cells, label, control), _effect(half, label, control)
     return correlation(fake, real), float(np.linalg.norm(fake - real) / np.linalg.norm(real))
 
 
 def _effect(cells: CellSet, label: str, control: str | None) -> np.ndarray:
-    inside, outside = _groups(cells.labels, label, control)
+    inside, outside = inside_outside(cells.labels, label, control)
     return np.asarray(cells.values[inside].mean(0) - cells.values[outside].mean(0)).ravel()
 
 
-def _groups(labels: np.ndarray, label: str, control: str | None) -> tuple[np.ndarray, np.ndarray]:
-    return labels == label, labels != label if control is None else labels == control
+def _fewest(labels: np.ndarray, label: str, control: str | None) -> int:
+    """Cells of a condition or of what it is compared with, whichever are fewer."""
+    return int(min(rows.sum() for rows in inside_outside(labels, label, control)))
 
 
 def _overlaps(cells: CellSet, half: CellSet, comparisons: Sequence[tuple[str, str | None]]) -> dict[str, float]:
@@ -80,11 +70,11 @@ def _overlaps(cells: CellSet, half: CellSet, comparisons: Sequence[tuple[str, st
 
     NaN where there are too few genes to choose from, or cells to test.
     """
-    fewest = {label: min(r.sum() for r in _groups(cells.labels, label, control)) for label, control in comparisons}
+    fewest = {label: _fewest(cells.labels, label, control) for label, control in comparisons}
     shares = {label: 0.0 if n == 0 else float("nan") for label, n in fewest.items()}
     if cells.values.shape[1] < 2 * MARKERS:
         return shares
-    tested = [pair for pair in comparisons if fewest[pair[0]] >= 2]
+    tested = [pair for pair in comparisons if fewest[pair[0]] >= FEWEST_TESTED]
     if cells.values.count_nonzero() == 0:  # scanpy would name any genes, and take zeros for raw counts
         return shares | {label: 0.0 for label, _ in tested}
     fake, real = (_markers(s, tested) for s in (cells, half))
@@ -101,7 +91,7 @@ def _markers(cells: CellSet, comparisons: Sequence[tuple[str, str | None]]) -> d
     obs = pd.DataFrame({"condition": pd.Categorical(codes.astype(str))}, index=np.arange(len(cells)).astype(str))
     adata = anndata.AnnData(cells.values, obs=obs)
     found: dict[str, set[str]] = {}
-    with warnings.catch_warnings(), _one_thread():
+    with warnings.catch_warnings(), one_numba_thread():
         warnings.simplefilter("ignore")  # on genes that do not vary
         import scanpy
 
@@ -115,20 +105,3 @@ def _markers(cells: CellSet, comparisons: Sequence[tuple[str, str | None]]) -> d
             ranked = adata.uns["rank_genes_groups"]["names"]
             found |= {label: set(ranked[code[label]]) for label in labels}
     return found
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep numba, below scanpy, to one thread, and torch at its own number, which numba raises to all cores.
-
-    Where other processes keep the cores busy, numba's threads wait for each other most of the time.
-    """
-    import numba
-
-    threads, of_numba = torch.get_num_threads(), numba.get_num_threads()
-    numba.set_num_threads(1)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(of_numba)
-        torch.set_num_threads(threads)

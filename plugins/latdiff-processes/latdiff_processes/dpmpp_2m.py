@@ -37,7 +37,7 @@ class DPMpp2MSampler(Sampler):
         for i, h in enumerate(lengths):
             clean = denoise(z_t, moved(times[i], z_t.device).expand(len(z_t)))
             ahead = clean
-            if math.isfinite(h_before) and math.isfinite(h):
+            if 0 < h_before < math.inf and math.isfinite(h):  # 0 where a schedule stands still
                 ahead = clean + h / (2 * h_before) * (clean - clean_before)
             shrink = sigmas[i + 1] / sigmas[i]
             z_t = shrink * z_t + (alphas[i + 1] - shrink * alphas[i]) * ahead  # alpha_next (1 - exp(-h))

@@ -14,6 +14,7 @@ from latdiff_processes import (
     EDMScheduleConfig,
     FlowScheduleConfig,
     LinearScheduleConfig,
+    SigmoidScheduleConfig,
 )
 
 
@@ -88,3 +89,14 @@ def test_every_step_is_one_call(mixture):
 
     DPMpp2MSamplerConfig(steps=7).build().sample(counted, torch.randn(3, 4, dtype=torch.float64), schedule)
     assert calls == pytest.approx(torch.linspace(1, 0, 8)[:-1].tolist())
+
+
+def test_a_schedule_may_stand_still():
+    """At a temperature of 0.1 the first steps of the sigmoid move nothing, and the next one is of first order."""
+    schedule = SigmoidScheduleConfig(temperature=0.1).build()
+    alphas, sigmas = schedule.alpha_sigma(schedule.times(25))
+    assert alphas[0] == alphas[1]
+    assert sigmas[0] == sigmas[1]
+    noise = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    found = DPMpp2MSamplerConfig().build().sample(lambda z_t, t: torch.ones_like(z_t), noise, schedule)
+    torch.testing.assert_close(found, torch.ones(50, 3), atol=0.02, rtol=0)
