@@ -52,12 +52,12 @@ def _condition_view(conditions: pd.DataFrame) -> Table:
     shown = "condition by condition" if len(conditions) <= most else f"the {most} worst conditions"
     view = Table(title=shown, box=SIMPLE, pad_edge=False)
     view.add_column("condition", overflow="fold")
-    for name in ("cells", "W2", "real", "±", "trivial", "labels", "real", "±", "trivial"):
+    for name in ("cells", "W2", "real", "±", "trivial", "labels", "real", "±"):
         view.add_column(name, justify="right", no_wrap=True)
     for name, row in conditions.loc[worst].iterrows():
-        beside = ("", "_real", "_reach", "_trivial")
-        figures = [row[f"{key}{side}"] for key in ("w2", "label_accuracy") for side in beside]
-        view.add_row(Text(str(name)), f"{row['cells']:.0f}", *map(format_number, figures))
+        distances = [row[f"w2{side}"] for side in ("", "_real", "_reach", "_trivial")]
+        labels = [row[f"label_accuracy{side}"] for side in ("", "_real", "_reach")]
+        view.add_row(Text(str(name)), f"{row['cells']:.0f}", *map(format_number, distances + labels))
     return view
 
 

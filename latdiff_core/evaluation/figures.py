@@ -63,6 +63,8 @@ def score_figure(evaluation: Evaluation) -> Figure:
 
 def condition_figure(evaluation: Evaluation) -> Figure | None:
     """Distances and label accuracy of every condition beside real cells; None when no condition has enough cells."""
+    from matplotlib.patheffects import withStroke
+
     table = evaluation.conditions
     if len(table) == 0:
         return None
@@ -75,7 +77,10 @@ def condition_figure(evaluation: Evaluation) -> Figure | None:
         chance = {"xerr": table[f"{key}_reach"], "error_kw": {"lw": 1, "ecolor": "#222222"}}
         axis.barh(rows + 0.2, table[f"{key}_real"], 0.38, color=COLORS[REAL], label=REAL)
         axis.barh(rows - 0.2, table[key], 0.38, color=COLORS[GENERATED], label=GENERATED, **chance)
-        axis.scatter(table[f"{key}_trivial"], rows, marker="|", s=160, color="black", zorder=3, label=NEAREST)
+        axis.scatter(
+            table[f"{key}_trivial"], rows, marker="|", s=160, color="black", zorder=3, label=NEAREST,
+            path_effects=[withStroke(linewidth=4, foreground="white")],
+        )  # fmt: skip
         axis.set(title=title, yticks=rows)
         axis.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, frameon=False)
