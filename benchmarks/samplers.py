@@ -46,7 +46,7 @@ def measure(data: Path, seed: int) -> pd.DataFrame:
         for steps in numbers:
             overrides = {"diffusion.sampler": {"kind": kind, "steps": steps}}
             cells = model.generate(conditions=test.obs[[LABEL]], seed=seed, overrides=overrides)
-            found = prepare(test, cells, train, [LABEL], None, None, seed)
+            found = prepare(test, cells, train, [LABEL], {}, None, seed)
             if not rows:
                 rows.append({"sampler": "real cells", **scores(found, found.real)})
             calls = steps * CALLS_PER_STEP[kind] - (kind == "heun")

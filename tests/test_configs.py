@@ -37,6 +37,10 @@ PROBLEMS = [
     ({"diffusion.denoiser": None}, "diffusion -> denoiser: give a kind"),
     ({"diffusion.prediction": "noise"}, "diffusion -> prediction: .*'epsilon', 'clean', 'v' or 'flow'"),
     ({"autoencoder.encoder.hidden.0": -1}, "autoencoder -> encoder -> hidden -> 0: .*greater than 0"),
+    (
+        {"diffusion.denoiser.kind": "dit"},
+        "diffusion -> denoiser -> widths: there is no such field; .* to take dit in its place, set diffusion.denoiser=",
+    ),
     ({"autoencoder.latent_dims": 8}, "autoencoder -> latent_dims: there is no such field; did you mean 'latent_dim'"),
     ({"training.diffusion.step": 8}, "training -> diffusion -> step: there is no such field; did you mean 'steps'"),
     ({"trainning": {}}, "trainning: there is no such field; did you mean 'training'"),

@@ -30,7 +30,7 @@ def judged(pbmcs):
     """Scores of any counts and labels, beside those of real cells against the same half."""
     order = np.random.default_rng(0).permutation(pbmcs.n_obs)
     train, held_out = pbmcs[order[:300]].copy(), pbmcs[order[300:]].copy()
-    cells = prepare(held_out, held_out, train, ["cell_type"], None, None, seed=0)
+    cells = prepare(held_out, held_out, train, ["cell_type"], {}, None, seed=0)
     half, other = cells.real[np.arange(200)], cells.real[np.arange(200, 400)]
 
     def judge(counts: sparse.csr_matrix, labels: np.ndarray) -> dict[str, float]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from latdiff_core.configs.component_field import NESTED_ERRORS
 from latdiff_core.configs.sections import ModelConfig
 from latdiff_core.errors import ConfigError, known
+from latdiff_core.interfaces import ComponentConfig
 from latdiff_core.registry import current_registry
 
 Overrides = Mapping[str, Any]
@@ -121,13 +122,26 @@ def _problems(
             yield from _problems(error["ctx"]["errors"], path, error["ctx"]["model"])
         elif error["type"] == "extra_forbidden":
             fields = [name for m in _models_at(model, error["loc"][:-1]) for name in m.model_fields]
-            yield path, f"there is no such field; {known(fields, path[-1])}"
+            yield path, f"there is no such field; {known(fields, path[-1])}{_of_another_kind(model, path)}"
         elif error["type"] == "missing":
             yield path, "required, and not given"
         else:
             given = error.get("input")
             shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | None) else ""
             yield path, error["msg"].removeprefix("Value error, ") + shown
+
+
+def _of_another_kind(model: type[BaseModel], path: Sequence[str]) -> str:
+    """What to do where only the kind of a component was set, and the fields of the one before it are still there."""
+    *part, field = path
+    if not issubclass(model, ComponentConfig):
+        return ""
+    registry = current_registry()
+    others = [registry.get(model.interface, kind).model_fields for kind in registry.kinds(model.interface)]
+    if not any(field in fields for fields in others):
+        return ""
+    kind = model.kind_name()
+    return f". It is a field of another kind: to take {kind} in its place, set {'.'.join(part)}={kind}"
 
 
 def _keys(model: type[BaseModel], location: Sequence[str | int]) -> list[str | int]:
