@@ -72,7 +72,7 @@ def _rows(runs: list[dict[str, Any]]) -> pd.DataFrame:
 _HOW = """Each generator is fitted to 70 % of the cells and makes one cell per
 held-out label; both are compared in halves. Means over the seeds, in brackets the least and the largest; **bold** where
 the default recipe meets its target. *real* is one half of the held-out cells against the other: the floor. Times are of
-one CPU thread beside another busy process, medians over the seeds.
+one CPU thread beside another busy process, medians over the seeds; machines differed by up to a factor of two.
 """
 _WHAT_IS_FITTED = """Rows that change stage 2 alone (a prediction, a schedule, a network) take over stage 1 of the
 default, and their time is that of stage 2; rows that change the sampling take over the whole model.
