@@ -6,7 +6,6 @@ import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +17,9 @@ from latdiff_core.conditions import Conditions
 from latdiff_core.configs import ModelConfig, Overrides, apply_overrides, dump_config, load_config
 from latdiff_core.data import PartsFolder, decode_obs, decode_obsm, read_request
 from latdiff_core.device import Accelerator, chosen_device
-from latdiff_core.errors import ConfigError, DataError
+from latdiff_core.errors import ConfigError, require_seed
 from latdiff_core.generation import Generation, warn_of_untrained_branches
+from latdiff_core.ranks import is_first
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,17 +98,17 @@ def ask(
     ConfigError
         If ``overrides`` change what is fixed once a model is trained.
     DataError
-        If an asked condition or value is unknown, or the seed is no whole number of 64 bits.
+        If an asked condition or value is unknown, or the seed is no whole number of 64 bits with its sign.
     """
-    if not isinstance(seed, Integral) or not -(2**63) <= seed < 2**64:  # what a file can hold
-        raise DataError(f"seed is {seed!r}; give a whole number of at most 64 bits")
+    require_seed(seed, -(2**63), 2**63)  # what a file can hold
     diffusion = fitted.diffusion
     if overrides:
         config = _sampling_config(config, overrides)
         with torch.random.fork_rng(devices=[]):  # the user's random state stays as it is
             diffusion = build_diffusion(config, fitted.schema)
         diffusion.load_state_dict(fitted.diffusion.state_dict())
-    warn_of_untrained_branches(fitted.diffusion.guidance, diffusion.guidance)
+    if is_first():
+        warn_of_untrained_branches(fitted.diffusion.guidance, diffusion.guidance)
     request = read_request(n, conditions, library, fitted.schema, fitted.training_cells)
     if fitted.autoencoder.decoder.generates != "counts":
         log.warning("the decoder of this model generates no counts: X holds log1p of counts per 10,000")

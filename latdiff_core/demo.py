@@ -7,6 +7,7 @@ from pathlib import Path
 
 from latdiff_core.configs import Overrides
 from latdiff_core.data import demo_data, refuse_existing, stratified_split, write_anndata
+from latdiff_core.errors import require_seed
 from latdiff_core.evaluation import Evaluation, evaluate, overview_figure, write_report
 from latdiff_core.model import LatentDiffusion
 
@@ -43,8 +44,11 @@ def run_demo(
     ------
     OutputExistsError
         If the folder exists and ``overwrite`` is not given.
+    DataError
+        If the seed is no whole number from 0 of 32 bits.
     """
     refuse_existing(folder, overwrite)
+    require_seed(seed, 0, 2**32)
     cells = demo_data()
     train_index, test_index = stratified_split(cells.obs["cell_type"].astype(str).to_numpy(), HELD_OUT, seed)
     train, held_out = cells[train_index].copy(), cells[test_index].copy()

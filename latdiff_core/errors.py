@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ __all__ = [
     "ShapeError",
     "TrainingInterrupted",
     "known",
+    "require_seed",
     "require_shape",
 ]
 
@@ -58,6 +60,18 @@ class TrainingInterrupted(LatdiffError):
 
 class GenerationInterrupted(LatdiffError):
     """Generation to a file was stopped by the user, or by a process that died; the message says how to go on."""
+
+
+def require_seed(seed: object, lowest: int, below: int) -> None:
+    """Refuse a seed that would fail only where it is used, which may be after a training.
+
+    Raises
+    ------
+    DataError
+        If it is no whole number of that range.
+    """
+    if not isinstance(seed, Integral) or not lowest <= int(seed) < below:
+        raise DataError(f"seed is {seed!r}; give a whole number from {lowest} to {below - 1}")
 
 
 def require_shape(name: str, tensor: Tensor, shape: Sequence[int]) -> None:

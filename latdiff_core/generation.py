@@ -185,8 +185,8 @@ def warn_of_untrained_branches(trained: Guidance, asked: Guidance) -> None:
     for branch in torch.unique(torch.cat(branches), dim=0):
         if (shown == branch).all(-1).float().mean() < SELDOM:
             log.warning(
-                "the guidance asks for cells with %d of %d conditions hidden, which training hardly ever did: the "
-                "model was fitted with another guidance, or its drop is too small; fit it with the one you want to use",
+                "the guidance asks for cells with %d of %d conditions hidden, which training hardly ever does: it is "
+                "another guidance than the model is fitted with, or its drop does not fit; fit it with the one to use",
                 int((~branch).sum()), len(branch),
             )  # fmt: skip
 

@@ -16,11 +16,13 @@ import torch
 from scipy import sparse
 
 from latdiff_core.data import demo_data
+from latdiff_core.demo import run_demo
 from latdiff_core.errors import DataError
 from latdiff_core.evaluation import METRICS, SCORES, evaluate, overview_figure, write_report
 from latdiff_core.evaluation.baselines import BASELINES
-from latdiff_core.evaluation.conditions import check_labels
+from latdiff_core.evaluation.conditions import check_labels, condition_table, effects_asked
 from latdiff_core.evaluation.evaluation import _condition_table
+from latdiff_core.evaluation.figures import _umap
 from latdiff_core.evaluation.metrics import Metric, Score
 from latdiff_core.evaluation.metrics.distances import Distances
 from latdiff_core.evaluation.prepare import _content
@@ -143,9 +145,20 @@ def test_beside_a_condition_stands_the_trivial_generator_nearest_to_real():
     ]
     few = [{**row, "condition": "T"} for row in rows if row["side"] in ("generated", "real")]
     table = _condition_table(rows + few)
+    assert _condition_table(few)["w2_trivial"].isna().all()
     assert table.loc["B", ["w2_trivial", "label_accuracy_trivial"]].tolist() == [4.0, 0.85]
     assert table.loc["T", ["w2_trivial", "label_accuracy_trivial"]].isna().all()
     assert table.loc["B", ["w2", "w2_real", "cells"]].tolist() == [5.5, 4.5, 12]
+
+
+def test_a_trivial_generator_stands_as_far_from_real_as_in_the_splits_that_have_it():
+    """Of real cells there may be other splits, in which more of the condition's cells are compared."""
+    rows = [
+        {"condition": "B", "side": side, "split": split, "cells": 12, "w2": w2 + 10 * split}
+        for split, sides in enumerate([["generated", "real", "gene by gene"], ["generated", "real"]])
+        for side, w2 in zip(sides, (5.0, 4.0, 4.5), strict=False)
+    ]
+    assert _condition_table(rows).loc["B", ["w2_real", "w2_trivial"]].tolist() == [9.0, 9.5]
 
 
 def test_the_worst_genes_come_first(halves, quick):
@@ -185,8 +198,30 @@ def test_the_number_of_threads_stays_as_it_was(halves, quick):
     of_numba = numba.get_num_threads()
     train, held_out, further = halves
     evaluate(held_out, further, train, ["cell_type"], splits=2)
+    _umap(np.random.default_rng(0).normal(size=(30, 5)), 0)
     assert torch.get_num_threads() == 1
     assert numba.get_num_threads() == of_numba
+
+
+def test_what_no_score_was_taken_of_is_not_called_indistinguishable(halves, quick, tmp_path):
+    train, held_out, further = halves
+    rng = np.random.default_rng(0)
+    for value, verdict in (
+        (lambda: np.nan, "No score could be taken of these cells"),
+        (rng.normal, "No score can tell these cells from real ones, nor a trivial generator's"),
+    ):
+
+        class Given(Metric):
+            title, scores = "Any", {"any": Score("any", "Whatever.")}
+
+            def measure(self, cells, half, reference, value=value):
+                return {"any": value()}
+
+        write_report(evaluate(held_out, further, train, splits=4, metrics=[Given()]), tmp_path / "report.html")
+        page = (tmp_path / "report.html").read_text()
+        assert verdict in page
+        assert "0 of 0" not in page
+        assert "more cannot tell" not in page
 
 
 def test_generated_cells_say_what_they_are_compared_by(halves, quick):
@@ -217,6 +252,9 @@ def test_effects_are_against_the_control_when_there_is_one(halves, quick):
         evaluate(held_out, further, train, ["treated"], control={"treated": "maybe"})
     with pytest.raises(DataError, match="which is not compared"):
         evaluate(held_out, further, train, ["cell_type"], control={"treated": "no"})
+    for nothing in (None, np.nan, ["no"]):
+        with pytest.raises(DataError, match=r"the control of 'treated' is .*; give one value"):
+            evaluate(held_out, further, train, ["treated"], control={"treated": nothing})
     train.obs["treated"] = np.where(train.obs["cell_type"] == "Dendritic", "no", "yes")
     with pytest.raises(DataError, match="no other condition of the training cells differs"):
         evaluate(held_out, further, train, ["cell_type", "treated"], control={"treated": "no"})
@@ -299,6 +337,57 @@ def test_real_cells_of_rare_conditions_agree_as_well_as_a_perfect_generator(quic
     found = [evaluate(cells(10), cells(10), cells(20), "guide", seed=s, metrics=asked).table for s in range(6)]
     shift = pd.concat([table["generated"] - table["real"] for table in found], axis=1).mean(axis=1)
     assert (shift.abs() < 0.03).all(), shift.to_dict()
+
+
+def test_effects_that_are_not_asked_are_named():
+    training = pd.DataFrame({"guide": np.repeat(["control", "a", "b"], 50)})
+    held_out = np.repeat(["control", "a", "b"], [80, 12, 8])
+    asked, notes = effects_asked(training, held_out, {"guide": "control"}, n=50)
+    assert asked == {"a": "control"}
+    assert [note.endswith("fewer than 5 held-out cells per side no effects are asked: b.") for note in notes] == [True]
+    asked, notes = effects_asked(training, np.repeat(["control", "a", "b"], [8, 46, 46]), {"guide": "control"}, n=50)
+    assert asked == {}
+    assert notes[0].endswith("no effects are asked: a, b.")
+    assert effects_asked(training, held_out[:92], {}, n=46)[1] == [notes[0].replace("a, b", "b")]
+    assert effects_asked(training[:0].assign(guide=[]), held_out, {}, n=50) == ({}, [])
+
+
+def test_what_is_measured_of_each_cell_is_no_category():
+    """However many cells there are, of which more will have the same value by chance."""
+    rng = np.random.default_rng(0)
+
+    def of_cells(numbers):
+        return anndata.AnnData(obs=pd.DataFrame({"x": numbers}, index=[f"cell_{i}" for i in range(len(numbers))]))
+
+    for n in (300, 30_000):
+        with pytest.raises(DataError, match="'x' holds numbers that are no categories"):
+            condition_table(of_cells(np.log1p(rng.poisson(9000 * rng.random(n)))), ["x"])
+    doses = condition_table(of_cells(np.resize([0.0, 0.1, 0.3, 1.0, 10.0], 12)), ["x"])
+    assert set(doses["x"]) == {"0", "0.1", "0.3", "1", "10"}
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, "1"])
+def test_a_seed_that_not_every_library_takes_is_refused_at_once(halves, tmp_path, seed):
+    train, held_out, further = halves
+    said = "seed is .*; give a whole number from 0 to 4294967295"
+    with pytest.raises(DataError, match=said):
+        evaluate(held_out, further, train, seed=seed)
+    with pytest.raises(DataError, match=said):
+        run_demo(tmp_path / "demo", seed=seed)
+
+
+def test_what_cannot_be_asked_is_said(halves):
+    train, held_out, further = halves
+    with pytest.raises(DataError, match="by default all of METRICS are"):
+        evaluate(held_out, further, train, metrics=[])
+    labels = [metric for metric in METRICS if "label_accuracy" in metric.scores]
+    with pytest.raises(DataError, match="without conditions, of which none were named"):
+        evaluate(held_out, further, train, metrics=labels)
+    one = [cells.copy() for cells in halves]
+    for cells in one:
+        cells.obs["batch"] = "first"
+    with pytest.raises(DataError, match="without conditions, of which the training cells have 'first' alone"):
+        evaluate(one[1], one[2], one[0], "batch", metrics=labels)
 
 
 def test_chance_is_not_called_different_proportions(halves):

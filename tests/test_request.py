@@ -110,6 +110,16 @@ def test_the_nearest_cells_are_so_by_numbers_in_their_own_spread():
     assert (ages[drawn] - 41.5).abs().max() < 8
 
 
+def test_numbers_that_are_equal_but_for_rounding_do_not_decide_which_cells_are_nearest():
+    doses = torch.tensor([0.3, float(np.nextafter(np.float32(0.3), np.float32(1)))] * 200)
+    ages = torch.linspace(20, 80, 400)
+    training = TrainingCells(Conditions((doses, ages), 400), torch.ones(400))
+    asked = [torch.full((500,), 0.5), torch.full((500,), 41.5)]
+    drawn = MatchingCells(training, [0, 1]).draw(asked, 500, torch.Generator().manual_seed(0))
+    assert len(doses[drawn].unique()) == 2
+    assert (ages[drawn] - 41.5).abs().max() < 1.1 * 60 / 400 * NEAREST / 2
+
+
 @pytest.mark.parametrize(
     ("n", "asked", "message"),
     [

@@ -30,12 +30,13 @@ SamplingSets = Annotated[
 ]  # fmt: skip
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same cells.")]
+SmallSeed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same results.")]
 
 
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
-    seed: Seed = 0,
+    seed: SmallSeed = 0,
     set_: Sets = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -181,7 +182,7 @@ def evaluate(
     ] = None,
     layer: Annotated[str | None, typer.Option(help="Layer with the raw counts of the real cells.")] = None,
     splits: Annotated[int, typer.Option(min=2, help="How often held-out cells are split in two.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed compares the same random halves.")] = 0,
+    seed: SmallSeed = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Compare generated with held-out cells, each figure beside what real cells and trivial generators score."""

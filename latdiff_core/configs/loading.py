@@ -132,16 +132,19 @@ def _problems(
 
 
 def _of_another_kind(model: type[BaseModel], path: Sequence[str]) -> str:
-    """What to do where only the kind of a component was set, and the fields of the one before it are still there."""
+    """What to do with a field of another kind: it was set for that, or is left of it where only the kind was set."""
     *part, field = path
     if not issubclass(model, ComponentConfig):
         return ""
     registry = current_registry()
-    others = [registry.get(model.interface, kind).model_fields for kind in registry.kinds(model.interface)]
-    if not any(field in fields for fields in others):
+    kinds = registry.kinds(model.interface)
+    others = [kind for kind in kinds if field in registry.get(model.interface, kind).model_fields]
+    if not others:
         return ""
-    kind = model.kind_name()
-    return f". It is a field of another kind: to take {kind} in its place, set {'.'.join(part)}={kind}"
+    dotted, kind = ".".join(part), model.kind_name()
+    return (
+        f". It is a field of {', '.join(others)}: set {dotted}.kind, or {dotted}={kind} for {kind} with its own fields"
+    )
 
 
 def _keys(model: type[BaseModel], location: Sequence[str | int]) -> list[str | int]:

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 WHOLE = re.compile(r"^(-?\d+)\.0+$")
 """A whole number as text that has a decimal point."""
+ROUNDING = 1e-6
+"""Of a number's size: what it may differ by and still be the same."""
 
 
 def annotation_table(adata: AnnData, keys: Iterable[str]) -> pd.DataFrame:
@@ -128,6 +130,13 @@ def numeric(values: pd.Series, key: str) -> np.ndarray:
         raise DataError(f"{key!r} is a continuous condition and needs numbers: {error}") from None
     _refuse_huge(numbers, key)
     return numbers
+
+
+def spread(values: np.ndarray) -> np.ndarray:
+    """Standard deviation over the cells, in float64, and 1 where all are equal but for rounding, or masked."""
+    mean, std = (np.ma.filled(of(0, dtype=np.float64), 0.0) for of in (values.mean, values.std))
+    varies: np.ndarray = np.where(std > ROUNDING * np.abs(mean), std, 1.0)
+    return varies
 
 
 def _codes_of(names: np.ndarray, categories: Sequence[str]) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from latdiff_core.configs import ConditionConfig, ContinuousConfig, DataConfig, VectorConfig
-from latdiff_core.data.observations import as_text, attribute_column, numeric, refuse_missing, vectors
+from latdiff_core.data.observations import as_text, attribute_column, numeric, refuse_missing, spread, vectors
 from latdiff_core.errors import DataError
 from latdiff_core.schema import Attribute, CategoricalAttribute, ContinuousAttribute, DataSchema, VectorAttribute
 
@@ -28,24 +28,17 @@ def _attribute(table: pd.DataFrame, config: ConditionConfig) -> Attribute:
     if isinstance(config, VectorConfig):
         rows = vectors(column, key)
         given = rows[_given(np.isnan(rows).any(1), config, table.index)]
-        return VectorAttribute(key=key, mean=tuple(given.mean(0)), std=tuple(_spread(given)), missing=missing)
+        return VectorAttribute(key=key, mean=tuple(given.mean(0)), std=tuple(spread(given)), missing=missing)
     if isinstance(config, ContinuousConfig):
         numbers = numeric(column, key)
         given = numbers[_given(np.isnan(numbers), config, table.index)]
-        return ContinuousAttribute(key=key, mean=float(given.mean()), std=float(_spread(given)), missing=missing)
+        return ContinuousAttribute(key=key, mean=float(given.mean()), std=float(spread(given)), missing=missing)
     if any(np.ndim(value) > 0 for value in column.iloc[:1]):
         raise DataError(f"{key!r} holds an array for every cell; take it as a vector (kind: vector, or {key}:vector)")
     names = as_text(column[_given(column.isna().to_numpy(), config, table.index)])
     categories, cells = np.unique(names.astype(str), return_counts=True)
     shares = tuple(cells / cells.sum())
     return CategoricalAttribute(key=key, categories=tuple(categories), shares=shares, missing=missing)
-
-
-def _spread(values: np.ndarray) -> np.ndarray:
-    """Standard deviation over the cells, and 1 where all are equal but for rounding."""
-    std = values.std(0)
-    spread: np.ndarray = np.where(std > 1e-6 * np.abs(values.mean(0)), std, 1.0)
-    return spread
 
 
 def _given(missing: np.ndarray, config: ConditionConfig, names: pd.Index) -> np.ndarray:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from latdiff_core.conditions import Conditions
+from latdiff_core.data.observations import spread
 
 log = logging.getLogger(__name__)
 
@@ -88,10 +89,8 @@ class MatchingCells:
 
     @cached_property
     def _spread(self) -> np.ndarray:
-        """Standard deviation of each number over the cells that have it, 1 where it does not vary; in float64."""
-        numbers = np.ma.masked_equal(self._have[:, ~self._named], np.float32(FAR))
-        spread = numbers.std(0, dtype=np.float64).filled(0.0)
-        return np.where(spread > 0, spread, 1.0)
+        """Of each number over the cells that have it."""
+        return spread(np.ma.masked_equal(self._have[:, ~self._named], np.float32(FAR)))
 
     def _find(self, setting: bytes) -> np.ndarray:
         wanted = np.frombuffer(setting, np.float32)

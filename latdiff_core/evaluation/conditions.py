@@ -65,13 +65,18 @@ def joined_labels(table: pd.DataFrame) -> np.ndarray:
 
 def control_values(control: Mapping[str, object] | None) -> dict[str, str]:
     """The values of a control as the compared columns have them: text, whole numbers alike."""
-    return {key: str(_categories(pd.Series([value]))[0]) for key, value in (control or {}).items()}
+    values = {}
+    for key, value in (control or {}).items():
+        if not np.isscalar(value) or pd.isna(value):
+            raise DataError(f"the control of {key!r} is {value!r}; give one value that cells have")
+        values[key] = str(_categories(pd.Series([value], name=key))[0])
+    return values
 
 
 def effects_asked(
     training: pd.DataFrame, held_out: np.ndarray, control: Mapping[str, str], n: int
-) -> dict[str, str | None]:
-    """The labels whose effect is compared, each with its control, or None for all other cells.
+) -> tuple[dict[str, str | None], list[str]]:
+    """The labels whose effect is compared, each with its control, or None for all other cells; and a note on the rest.
 
     They are chosen once, by all held-out cells, of which halves of ``n`` are compared: where a half was chosen for
     having many of a rare condition, the other would have few, and real cells agree less than they do.
@@ -84,7 +89,14 @@ def effects_asked(
     labels = joined_labels(training)
     pairs: dict[str, str | None] = {**_contrasts(training, control)} or dict.fromkeys(np.unique(labels))
     enough = FEWEST_OF_EFFECT / n
-    return {a: b for a, b in pairs.items() if min(rows.mean() for rows in inside_outside(held_out, a, b)) >= enough}
+    asked = {a: b for a, b in pairs.items() if min(rows.mean() for rows in inside_outside(held_out, a, b)) >= enough}
+    few = [label for label in pairs if label not in asked]
+    if not few or (len(pairs) == 1 and not control):
+        return asked, []
+    return asked, [
+        f"Of conditions that have, or are compared with, fewer than {FEWEST_OF_EFFECT} held-out cells per side no "
+        f"effects are asked: {some_of(few)}."
+    ]
 
 
 def inside_outside(labels: np.ndarray, label: str, control: str | None) -> tuple[np.ndarray, np.ndarray]:
@@ -166,9 +178,14 @@ def _as_text(adata: AnnData, key: str) -> pd.Series:
         raise DataError(f"{int(column.isna().sum())} cells have no value of {key!r}; leave them out to compare by it")
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
-    elif column.dtype.kind == "f" and (column % 1 != 0).any() and column.nunique() > len(column) / 2:
+    elif column.dtype.kind == "f" and (column % 1 != 0).any() and column.nunique() > _most_categories(len(column)):
         raise DataError(f"{key!r} holds numbers that are no categories; compare by another column, or bin it")
     return _categories(column)
+
+
+def _most_categories(cells: int) -> float:
+    """How many different fractions may still be doses, say, and not something measured of each cell."""
+    return min(cells / 2, max(20, cells / 10))
 
 
 def _categories(column: pd.Series) -> pd.Series:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from latdiff_core.data import open_anndata
-from latdiff_core.errors import DataError
+from latdiff_core.errors import DataError, require_seed
 from latdiff_core.evaluation.baselines import BASELINE_SPLITS, TRIVIAL, baseline_counts
 from latdiff_core.evaluation.cells import CellSet, Reference
 from latdiff_core.evaluation.conditions import control_values, some_of
@@ -69,7 +69,7 @@ def evaluate(
     layer
         Layer with the raw counts of the real cells; ``X`` when None.
     seed
-        Of the splits, subsamples, baselines and classifiers.
+        Of the splits, subsamples, baselines and classifiers; a whole number from 0 of 32 bits.
     metrics
         Which of ``METRICS`` to ask; on small data the classifiers of two samples take most of the time. Without
         conditions those that need labels are left out.
@@ -77,10 +77,13 @@ def evaluate(
     Raises
     ------
     DataError
-        If genes differ, a column is missing, there are too few cells, or no metric can be asked.
+        If genes differ, a column is missing, there are too few cells, no metric can be asked, or it is no seed.
     """
     if splits < 2:
         raise DataError(f"{splits} splits tell nothing of chance; give at least 2")
+    if not metrics:
+        raise DataError("no metric was asked for; by default all of METRICS are")
+    require_seed(seed, 0, 2**32)
     control = control_values(control)
     with ExitStack() as files:
         real, synthetic, reference = (files.enter_context(open_anndata(of)) for of in (real, synthetic, reference))
@@ -89,7 +92,12 @@ def evaluate(
     labelled = len(cells.reference.labels) > 1
     metrics = [metric for metric in metrics if labelled or not metric.needs_labels]
     if not metrics:
-        raise DataError("no metric was asked for that does without conditions; name the conditions, or other metrics")
+        have = (
+            f"the training cells have {str(cells.reference.labels[0])!r} alone"
+            if cells.conditions
+            else "none were named"
+        )
+        raise DataError(f"no metric was asked for that does without conditions, of which {have}; ask for another one")
     rng, of_others = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     held_out, made = (_some(of, 2 * cells.n, of_others) for of in (cells.real, cells.synthetic))
     baselines = _baselines(cells, made.labels, of_others)
@@ -164,21 +172,21 @@ def _condition_table(rows: list[dict[str, object]]) -> pd.DataFrame:
     """Means over the splits: a row per condition, columns such as ``w2``, ``w2_real``, ``w2_reach``, ``w2_trivial``."""
     if not rows:
         return pd.DataFrame(columns=["cells"], index=pd.Index([], name="condition"))
-    found = pd.DataFrame(rows).groupby(["side", "condition", "split"]).mean()
-    generated, real = found.loc[GENERATED], found.loc[REAL].drop(columns="cells")
-    reach = INTERVAL * (generated.drop(columns="cells") - real).groupby("condition").std()
-    means, floors = generated.groupby("condition").mean(), real.groupby("condition").mean()
-    of_trivial = found.loc[list(TRIVIAL)].groupby(["condition", "side"]).mean()
-    trivial = pd.DataFrame({key: _nearest(of_trivial[key].unstack(), floors[key]) for key in floors})
-    beside = {"_real": floors, "_reach": reach, "_trivial": trivial}
-    tables = [means, *(table.add_suffix(name) for name, table in beside.items())]
-    return pd.concat(tables, axis=1).astype({"cells": int})
+    found = pd.DataFrame(rows).pivot(index=["condition", "split"], columns="side")
+    columns = {"cells": found["cells"][GENERATED].groupby("condition").mean().astype(int)}
+    for key in found.columns.levels[0].drop("cells"):
+        of_sides = found[key].reindex(columns=[GENERATED, REAL, *TRIVIAL])  # of trivial ones there may be none
+        means = of_sides.groupby("condition").mean()
+        off = of_sides.sub(of_sides[REAL], axis=0).groupby("condition")  # in splits that have both
+        columns |= {key: means[GENERATED], f"{key}_real": means[REAL], f"{key}_reach": INTERVAL * off[GENERATED].std()}
+        columns[f"{key}_trivial"] = means[REAL] + _smallest(off[list(TRIVIAL)].mean())
+    return pd.DataFrame(columns)
 
 
-def _nearest(values: pd.DataFrame, floor: pd.Series) -> pd.Series:
-    """Of each row the value nearest to the floor."""
-    off = values.sub(floor, axis=0).abs()
-    return values.where(off.eq(off.min(axis=1), axis=0)).bfill(axis=1).iloc[:, 0]
+def _smallest(values: pd.DataFrame) -> pd.Series:
+    """Of each row the value nearest to 0."""
+    size = values.abs()
+    return values.where(size.eq(size.min(axis=1), axis=0)).bfill(axis=1).iloc[:, 0]
 
 
 def _left_out(conditions: pd.DataFrame, reference: Reference) -> list[str]:

@@ -111,14 +111,14 @@ def prepare(
     points, leaked = _all_training_cells(reference, layer, space, held_out)
     notes += [*check_labels(labels), *leaked]
     training = _from_counts(counts, labels["training"], space)
-    effects = effects_asked(tables["training"], labels["held-out"], control, n)
+    effects, without = effects_asked(tables["training"], labels["held-out"], control, n)
     return Prepared(
         real=_from_counts(held_out, labels["held-out"], space),
         synthetic=made,
         reference=Reference(training, points, space, genes, effects, seed),
         conditions=tuple(keys),
         n=n,
-        notes=tuple(notes),
+        notes=(*notes, *without),
     )
 
 

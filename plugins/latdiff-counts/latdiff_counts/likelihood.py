@@ -23,6 +23,8 @@ from torch.nn.functional import logsigmoid, softplus
 
 STIRLING_FROM = 8.0
 """Above this theta D is taken from Stirling's series, which is exact to float64 from here on."""
+STEPS = 8
+"""How many times the recurrence of digamma is taken to reach it from any theta below."""
 SERIES_BELOW = 0.02
 """Below this u, log1p(u)/u - 1 is taken from its power series."""
 DIRECT_TO = 18.0
@@ -129,15 +131,16 @@ class _NBLogExcess(Function):
 def _nb_log_excess(x: Tensor, log_mu: Tensor, log_theta: Tensor) -> tuple[Tensor, Tensor]:
     """log NB(x) - log NB(0) and its derivative by log theta, by the form that keeps its digits."""
     theta, factorial = log_theta.exp(), torch.lgamma(x + 1)
+    series = theta > STIRLING_FROM
+    far = torch.where(series, theta, theta + STEPS)
+    rising, rising_slope = _log_rising(x, far)
     # Each sum begins with two large terms of opposite sign: in another order float32 rounds more often at their size.
-    small, large = theta.clamp(max=STIRLING_FROM), theta.clamp(min=STIRLING_FROM)
-    total = x + small
-    direct = torch.lgamma(total) - factorial - torch.lgamma(small) - x * softplus(log_theta - log_mu)
-    slope = small * (torch.digamma(total) - torch.digamma(small)) - x * torch.sigmoid(log_theta - log_mu)
-    rising, rising_slope = _log_rising(x, large)
+    small = theta.clamp(max=STIRLING_FROM)
+    direct = torch.lgamma(x + small) - factorial - torch.lgamma(small) - x * softplus(log_theta - log_mu)
+    stepped = small * _digamma_steps(x, small) + small / far * (rising_slope + x)
+    slope = stepped - x * torch.sigmoid(log_theta - log_mu)
     stirling = x * (log_mu - softplus(log_mu - log_theta)) - factorial + rising
     stirling_slope = rising_slope + x * torch.sigmoid(log_mu - log_theta)
-    series = theta > STIRLING_FROM
     return torch.where(series, stirling, direct), torch.where(series, stirling_slope, slope)
 
 
@@ -168,6 +171,19 @@ def _log_rising(x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
     value = common + (x - 0.5) * torch.log1p(u) + (_stirling_tail(total) - _stirling_tail(theta))
     slope = common + 0.5 * x / total + theta * (_digamma_tail(total) - _digamma_tail(theta))
     return value, slope
+
+
+def _digamma_steps(x: Tensor, theta: Tensor) -> Tensor:
+    """digamma(x + theta) - digamma(theta) less the same at theta + ``STEPS`` (NIST DLMF 5.5.2).
+
+    The function itself takes torch fifteen times as long as one of these steps, and is needed twice.
+    """
+    lower, upper, total = theta.clone(), x + theta, torch.zeros_like(x)
+    for _ in range(STEPS):
+        total.addcdiv_(x, lower * upper)
+        lower.add_(1)
+        upper.add_(1)
+    return total
 
 
 def _log1p_ratio(u: Tensor) -> Tensor:
