@@ -30,10 +30,10 @@ HIDDEN, LATENT, BATCH, LEARNING_RATE = 256, 32, 128, 1e-3
 NB = {
     "autoencoder.latent_dim": LATENT,
     "autoencoder.encoder": {"kind": "mlp", "hidden": [HIDDEN, HIDDEN]},
-    "autoencoder.decoder": {"kind": "negative_binomial", "hidden": [HIDDEN, HIDDEN]},
+    "autoencoder.decoder": {"kind": "negative_binomial", "hidden": [HIDDEN, HIDDEN], "dropout": 0.0},
     "training.autoencoder": {"batch_size": BATCH, "learning_rate": LEARNING_RATE},
 }
-"""Two hidden layers on both sides, as scvi-tools' model below has them."""
+"""Two hidden layers on both sides, and dropout in the encoder alone, as scvi-tools' model below has them."""
 
 
 class Stage1:

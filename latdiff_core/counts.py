@@ -86,6 +86,8 @@ class CountBatch:
 
     def sum_per_cell(self, entries: Tensor) -> Tensor:
         """Sum one number per stored entry, (nonzeros,), over each cell, (batch,)."""
+        if entries.device.type == "cpu" and not torch.compiler.is_compiling():  # four times as fast there
+            return torch.segment_reduce(entries, "sum", offsets=self.indptr)
         return entries.new_zeros(len(self)).index_add(0, self.rows, entries)
 
     def dense(self, entries: Tensor | None = None) -> Tensor:
@@ -98,7 +100,7 @@ class CountBatch:
     def log1p_values(self, target: float = 1e4) -> Tensor:
         """log(1 + counts per ``target``) of each stored entry, (nonzeros,)."""
         scale = target / self.library.clamp(min=1.0)
-        return torch.log1p(self.values * scale[self.rows])
+        return torch.log1p(self.values * scale.index_select(0, self.rows))
 
     def log1p_normalised(self, target: float = 1e4) -> Tensor:
         """log(1 + counts per ``target``), (batch, genes): what an encoder should see instead of raw counts."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 from latdiff_core.counts import CountBatch
 from latdiff_core.errors import LatdiffError
@@ -63,8 +64,8 @@ class SparseCountDistribution(CountDistribution):
 
     def log_likelihood(self, counts: CountBatch) -> Tensor:
         """Every gene as a zero, and at the stored entries what they add."""
-        log_zero = self.log_zero(*self.parameters)
-        at_entries = [_gather(p, counts.indices, counts.positions) for p in self.parameters]
+        everywhere, at_entries = zip(*(_and_at_entries(p, counts) for p in self.parameters), strict=True)
+        log_zero = self.log_zero(*everywhere)
         excess = self._excess_or_zero(counts.values.to(log_zero.dtype), at_entries)
         return log_zero.sum(-1) + counts.sum_per_cell(excess)
 
@@ -95,6 +96,33 @@ class SparseCountDistribution(CountDistribution):
             counts = self.draw_from_uniform(uniform, at_entries, generator)
             kept = counts.nonzero().squeeze(-1)
             return as_csr(counts[kept], positions[kept], self.batch_shape)
+
+
+def _and_at_entries(parameter: Tensor, counts: CountBatch) -> tuple[Tensor, Tensor]:
+    """A parameter, and the same at the stored entries."""
+    if parameter.dim() == 1:
+        return parameter, _gather(parameter, counts.indices, counts.positions)
+    everywhere, at_entries = _AndAtEntries.apply(parameter, counts.positions)
+    return everywhere, at_entries
+
+
+class _AndAtEntries(Function):
+    """(batch, genes) as it is, and at flat positions, each given once; the gradients of both meet in one array.
+
+    Left to autograd, that of the entries would be spread over an array of zeros, copied, and then added.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, parameter: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(positions)
+        return parameter.view_as(parameter), parameter.reshape(-1).index_select(0, positions)
+
+    @staticmethod
+    def backward(ctx: Any, everywhere: Tensor, at_entries: Tensor) -> tuple[Tensor, None]:
+        (positions,) = ctx.saved_tensors
+        both = everywhere.clone(memory_format=torch.contiguous_format)
+        both.view(-1).index_add_(0, positions, at_entries)
+        return both, None
 
 
 def _gather(parameter: Tensor, genes: Tensor, positions: Tensor) -> Tensor:
