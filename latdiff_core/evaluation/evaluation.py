@@ -179,14 +179,13 @@ def _condition_table(rows: list[dict[str, object]]) -> pd.DataFrame:
         means = of_sides.groupby("condition").mean()
         off = of_sides.sub(of_sides[REAL], axis=0).groupby("condition")  # in splits that have both
         columns |= {key: means[GENERATED], f"{key}_real": means[REAL], f"{key}_reach": INTERVAL * off[GENERATED].std()}
-        columns[f"{key}_trivial"] = means[REAL] + _smallest(off[list(TRIVIAL)].mean())
+        columns[f"{key}_trivial"] = _nearest(means[list(TRIVIAL)], off[list(TRIVIAL)].mean().abs())
     return pd.DataFrame(columns)
 
 
-def _smallest(values: pd.DataFrame) -> pd.Series:
-    """Of each row the value nearest to 0."""
-    size = values.abs()
-    return values.where(size.eq(size.min(axis=1), axis=0)).bfill(axis=1).iloc[:, 0]
+def _nearest(values: pd.DataFrame, off: pd.DataFrame) -> pd.Series:
+    """Of each row the value that is least off."""
+    return values.where(off.eq(off.min(axis=1), axis=0)).bfill(axis=1).iloc[:, 0]
 
 
 def _left_out(conditions: pd.DataFrame, reference: Reference) -> list[str]:

@@ -37,7 +37,7 @@ class Evaluation:
     conditions
         Per condition, distances and label accuracy of generated cells; with the suffix ``_real``, of real ones; with
         ``_reach``, how far chance puts the two apart: the half-interval of their difference; and with ``_trivial``, of
-        the trivial generator nearest to real.
+        the trivial generator nearest to real, over the first few splits that it takes part in.
     genes
         Per gene, the distance of its distribution from real and the floor of that, the worst first.
     settings

@@ -29,7 +29,7 @@ class GeneHead(nn.Linear):
             numbers: Tensor = _InPieces.apply(hidden, self.weight, self.bias)
             return numbers
         numbers = linear(hidden, self.weight).to(exact)
-        return numbers if self.bias is None else numbers + self.bias
+        return numbers if self.bias is None else numbers.add_(self.bias)
 
 
 class _InPieces(Function):

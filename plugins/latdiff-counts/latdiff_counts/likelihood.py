@@ -114,7 +114,8 @@ class _NBLogExcess(Function):
         if x.device.type == "cpu":
             value, by_log_theta = log_mu - softplus(odds), share
             others = (x != 1).nonzero().squeeze(-1)
-            value[others], by_log_theta[others] = _nb_log_excess(x[others], log_mu[others], log_theta[others])
+            of_others = _nb_log_excess(*(p.index_select(0, others) for p in (x, log_mu, log_theta)))
+            value[others], by_log_theta[others] = of_others
         elif x.dtype == torch.float64:
             value, by_log_theta = _nb_log_excess(x, log_mu, log_theta)
         else:
