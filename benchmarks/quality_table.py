@@ -164,10 +164,10 @@ def _section(rows: pd.DataFrame, targets: dict[str, tuple[float, float]]) -> str
 def _cell(values: pd.Series, target: tuple[float, float] | None, ranged: bool) -> str:
     digits = 4 if values.name == "MMD² - floor" else 3
     mean = values.mean()
-    text = f"{mean:.{digits}f}"
+    text = f"{mean:z.{digits}f}"
     if target is not None and target[0] <= mean <= target[1]:
         text = f"**{text}**"
-    return f"{text} ({values.min():.{digits}f} to {values.max():.{digits}f})" if ranged and len(values) > 1 else text
+    return f"{text} ({values.min():z.{digits}f} to {values.max():z.{digits}f})" if ranged and len(values) > 1 else text
 
 
 def _float(value: float | None) -> float:
