@@ -14,6 +14,7 @@ import torch
 from scipy import sparse
 
 from latdiff_core import LatentDiffusion
+from latdiff_core.data import demo_data
 
 TINY = {
     "autoencoder.latent_dim": 4,
@@ -78,6 +79,14 @@ def tiny_model(make_model) -> LatentDiffusion:
 def fitted_model(make_model, tiny_data) -> LatentDiffusion:
     """The same, fitted."""
     return make_model().fit(tiny_data, progress=False)
+
+
+@pytest.fixture(scope="module")
+def halves() -> tuple[anndata.AnnData, anndata.AnnData, anndata.AnnData]:
+    """Training, held-out and further real cells that stand for a perfect generator."""
+    pbmcs = demo_data()
+    order = np.random.default_rng(0).permutation(pbmcs.n_obs)
+    return tuple(pbmcs[part].copy() for part in np.split(order, [300, 500]))
 
 
 @pytest.fixture

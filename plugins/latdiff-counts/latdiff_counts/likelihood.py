@@ -177,7 +177,7 @@ def _log_rising(x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
 def _digamma_steps(x: Tensor, theta: Tensor) -> Tensor:
     """digamma(x + theta) - digamma(theta) less the same at theta + ``STEPS`` (NIST DLMF 5.5.2).
 
-    The function itself takes torch fifteen times as long as one of these steps, and is needed twice.
+    The function itself takes torch three to four times as long as all of these steps, and would be needed twice.
     """
     lower, upper, total = theta.clone(), x + theta, torch.zeros_like(x)
     for _ in range(STEPS):
