@@ -39,6 +39,7 @@ STAGE_1: Mapping[str, dict[str, Any]] = {
     "weights of stage 1 not averaged": {"training.autoencoder.ema_decay": 0.0},
     "dispersion the same at every depth": {"autoencoder.decoder.dispersion_by_depth": False},
     "decoder not told the condition": {"autoencoder.decoder.conditional": False},
+    "decoder told it of three training cells in four": {"autoencoder.decoder.condition_dropout": 0.25},
     "decoder told it of every training cell": {"autoencoder.decoder.condition_dropout": 0.0},
 }
 STAGE_2: Mapping[str, dict[str, Any]] = {

@@ -13,6 +13,7 @@ from latdiff_core.configs import ModelConfig
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import ConfigError
 from latdiff_core.interfaces import Conditioner, GeneStatistics, Schedule, Sizes, Unconditional
+from latdiff_core.interfaces.schedule import SIGNAL_LEFT
 from latdiff_core.prediction import Prediction
 from latdiff_core.schema import CategoricalAttribute, DataSchema
 
@@ -23,8 +24,6 @@ __all__ = [
 ]
 
 Part = TypeVar("Part")
-SIGNAL_LEFT = 0.1
-"""Largest alpha / sigma at t = 1: sampling starts from noise without any signal."""
 
 
 def build_autoencoder(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from latdiff_core.device import moved
+from latdiff_core.errors import require_shape
 from latdiff_core.sparse_product import goes_sparse, sparse_product
 
 if TYPE_CHECKING:
@@ -85,8 +86,16 @@ class CountBatch:
         return self.dense(entries).to(table.dtype) @ table
 
     def sum_per_cell(self, entries: Tensor) -> Tensor:
-        """Sum one number per stored entry, (nonzeros,), over each cell, (batch,)."""
-        if entries.device.type == "cpu" and not torch.compiler.is_compiling():  # four times as fast there
+        """Sum one number per stored entry, (nonzeros,), over each cell, (batch,).
+
+        Raises
+        ------
+        ShapeError
+            If there is not one number per stored entry.
+        """
+        require_shape("entries", entries, self.indices.shape)
+        on_cpu = entries.device.type == "cpu" and not torch.compiler.is_compiling()
+        if on_cpu and entries.is_floating_point():  # four times as fast there
             return torch.segment_reduce(entries, "sum", offsets=self.indptr)
         return entries.new_zeros(len(self)).index_add(0, self.rows, entries)
 
@@ -97,14 +106,14 @@ class CountBatch:
         out[self.rows, self.indices] = entries
         return out
 
-    def log1p_values(self, target: float = 1e4) -> Tensor:
-        """log(1 + counts per ``target``) of each stored entry, (nonzeros,)."""
-        scale = target / self.library.clamp(min=1.0)
+    def log1p_values(self) -> Tensor:
+        """log(1 + counts per 10,000) of each stored entry, (nonzeros,)."""
+        scale = 1e4 / self.library.clamp(min=1.0)
         return torch.log1p(self.values * scale.index_select(0, self.rows))
 
-    def log1p_normalised(self, target: float = 1e4) -> Tensor:
-        """log(1 + counts per ``target``), (batch, genes): what an encoder should see instead of raw counts."""
-        return self.dense(self.log1p_values(target))
+    def log1p_normalised(self) -> Tensor:
+        """log(1 + counts per 10,000), (batch, genes): what an encoder should see instead of raw counts."""
+        return self.dense(self.log1p_values())
 
     def to(self, device: torch.device | str) -> CountBatch:
         """Move to a device; only the stored entries travel."""

@@ -25,6 +25,8 @@ __all__ = [
     "require_shape",
 ]
 
+MOST_LISTED = 20
+
 
 class LatdiffError(Exception):
     """Base of every error that is addressed to a user rather than to a developer."""
@@ -86,11 +88,11 @@ def require_shape(name: str, tensor: Tensor, shape: Sequence[int]) -> None:
         raise ShapeError(f"{name} has shape {tuple(tensor.shape)}; it must be {tuple(shape)}")
 
 
-def known(names: Iterable[str], given: str | None = None, most: int = 20) -> str:
-    """List what exists, with the nearest name first when one is close to what was given."""
+def known(names: Iterable[str], given: str | None = None) -> str:
+    """List what exists, the first of many, with the nearest name first when one is close to what was given."""
     names = list(names)
     if not names:
         return "none exist"
-    shown = ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")
+    shown = ", ".join(names[:MOST_LISTED]) + (f", … ({len(names)} in all)" if len(names) > MOST_LISTED else "")
     close = get_close_matches(given, names, n=1) if given else []
     return f"did you mean {close[0]!r}? Known: {shown}" if close else f"known: {shown}"

@@ -62,7 +62,7 @@ class Generation:
     request
         What is asked for.
     seed
-        Any whole number of 64 bits.
+        Any whole number of 64 bits with its sign.
     mean
         Whether counts are expectations instead of samples.
     """

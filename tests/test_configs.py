@@ -39,12 +39,12 @@ PROBLEMS = [
     ({"autoencoder.encoder.hidden.0": -1}, "autoencoder -> encoder -> hidden -> 0: .*greater than 0"),
     (
         {"diffusion.denoiser.kind": "dit"},
-        r"diffusion -> denoiser -> widths: there is no such field; .*\. It is a field of unet: set "
-        "diffusion.denoiser.kind, or diffusion.denoiser=dit for dit with its own fields",
+        r"diffusion -> denoiser -> widths: there is no such field; .*\. Set diffusion.denoiser.kind to unet, which "
+        "has it, or set diffusion.denoiser=dit for dit with its own fields",
     ),
     (
         {"diffusion.sampler.eta": 0.5},
-        r"diffusion -> sampler -> eta: there is no such field; .*\. It is a field of ddim: set diffusion.sampler.kind",
+        r"diffusion -> sampler -> eta: there is no such field; .*\. Set diffusion.sampler.kind to ddim",
     ),
     ({"autoencoder.latent_dims": 8}, "autoencoder -> latent_dims: there is no such field; did you mean 'latent_dim'"),
     ({"training.diffusion.step": 8}, "training -> diffusion -> step: there is no such field; did you mean 'steps'"),

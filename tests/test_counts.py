@@ -10,6 +10,7 @@ import torch
 from scipy import sparse
 
 from latdiff_core import CountBatch
+from latdiff_core.errors import ShapeError
 
 DENSE = torch.tensor([[0, 3, 0, 1], [0, 0, 0, 0], [7, 0, 2, 0]])
 
@@ -38,6 +39,14 @@ def test_any_number_per_entry_is_summed_and_spread_where_its_count_is():
     squares = batch.values.double() ** 2
     assert torch.equal(batch.dense(squares), DENSE.double() ** 2)
     assert torch.equal(batch.sum_per_cell(squares), (DENSE.double() ** 2).sum(1))
+
+
+def test_whole_numbers_are_summed_too_and_a_wrong_number_of_entries_is_refused():
+    batch = CountBatch.from_dense(DENSE)
+    assert torch.equal(batch.sum_per_cell(batch.values.long()), DENSE.sum(1))
+    for entries in (batch.values[:3], torch.ones(9), torch.ones(4, 2)):
+        with pytest.raises(ShapeError, match="entries has shape"):
+            batch.sum_per_cell(entries)
 
 
 def test_normalisation_equals_scanpy():

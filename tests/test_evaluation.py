@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tracemalloc
+from dataclasses import replace
 from types import SimpleNamespace
 
 import anndata
@@ -375,3 +376,17 @@ def test_a_cell_has_the_same_content_however_its_indices_are_stored(halves):
     stored.indices = stored.indices.astype(np.int64)
     assert stored.indices.dtype != counts.indices.dtype
     assert [_content(stored, i) for i in range(50)] == [_content(counts, i) for i in range(50)]
+
+
+def test_trivial_generators_are_compared_with_real_cells_in_the_splits_that_have_both(perfect):
+    """Generators that miss some halves would otherwise be judged by how those differ from the others."""
+    of_side = {"generated": 3.0, "real": 3.0, **dict.fromkeys(BASELINES, 9.0), "mean profile": 3.5}
+    rows = [
+        {"score": key, "side": side, "split": split, "value": value + 4 * split}
+        for key in ("w2", "mmd2")
+        for split in range(2)
+        for side, value in of_side.items()
+        if split == 0 or side in ("generated", "real")
+    ]
+    row = replace(perfect, values=pd.DataFrame(rows), metrics=(Distances(),)).table.loc["w2"]
+    assert (row["real"], row["nearest"], row["trivial"]) == (5.0, "mean profile", 0.5)

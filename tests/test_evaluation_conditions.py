@@ -10,7 +10,7 @@ from scipy import sparse
 
 from latdiff_core.errors import DataError
 from latdiff_core.evaluation import METRICS, evaluate
-from latdiff_core.evaluation.conditions import check_labels, condition_table, effects_asked
+from latdiff_core.evaluation.conditions import check_labels, condition_table, effects_asked, joined_labels
 from latdiff_core.evaluation.evaluation import _condition_table
 
 
@@ -141,6 +141,13 @@ def test_real_cells_of_rare_conditions_agree_as_well_as_a_perfect_generator(quic
     assert (shift.abs() < 0.03).all(), shift.to_dict()
 
 
+def test_conditions_without_a_control_of_their_own_are_named():
+    training = pd.DataFrame({"type": ["B", "B", "T"], "treated": ["yes", "no", "yes"]}).loc[np.repeat(range(3), 30)]
+    asked, notes = effects_asked(training, joined_labels(training), {"treated": "no"}, n=45)
+    assert asked == {"B | yes": "B | no"}
+    assert [note.endswith("have no effects: T | yes.") for note in notes] == [True]
+
+
 def test_effects_that_are_not_asked_are_named():
     training = pd.DataFrame({"guide": np.repeat(["control", "a", "b"], 50)})
     held_out = np.repeat(["control", "a", "b"], [80, 12, 8])
@@ -161,7 +168,7 @@ def test_what_is_measured_of_each_cell_is_no_category():
     def of_cells(numbers):
         return anndata.AnnData(obs=pd.DataFrame({"x": numbers}, index=[f"cell_{i}" for i in range(len(numbers))]))
 
-    for n in (300, 30_000):
+    for n in (300, 30_000, 300_000):
         with pytest.raises(DataError, match="'x' holds numbers that are no categories"):
             condition_table(of_cells(np.log1p(rng.poisson(9000 * rng.random(n)))), ["x"])
     doses = condition_table(of_cells(np.resize([0.0, 0.1, 0.3, 1.0, 10.0], 12)), ["x"])
@@ -173,7 +180,7 @@ def test_what_cannot_be_asked_is_said(halves):
     with pytest.raises(DataError, match="by default all of METRICS are"):
         evaluate(held_out, further, train, metrics=[])
     labels = [metric for metric in METRICS if "label_accuracy" in metric.scores]
-    with pytest.raises(DataError, match="without conditions, of which none were named"):
+    with pytest.raises(DataError, match="without conditions, of which none are compared"):
         evaluate(held_out, further, train, metrics=labels)
     one = [cells.copy() for cells in halves]
     for cells in one:

@@ -120,6 +120,30 @@ def test_numbers_that_are_equal_but_for_rounding_do_not_decide_which_cells_are_n
     assert (ages[drawn] - 41.5).abs().max() < 1.1 * 60 / 400 * NEAREST / 2
 
 
+@pytest.mark.parametrize("asked", [0.4, float("nan")])
+def test_all_cells_that_are_as_near_serve_not_the_first_of_the_file(asked):
+    """Of doses there are few, so that many cells have the nearest; none lacks one."""
+    kinds = torch.arange(4).repeat_interleave(100)
+    training = TrainingCells(Conditions((kinds, torch.tensor([0.0, 1.0]).repeat(200)), 400), torch.ones(400))
+    drawn = MatchingCells(training, [1]).draw([torch.full((1000,), asked)], 1000, torch.Generator().manual_seed(0))
+    assert kinds[drawn].bincount().min() > 200
+
+
+def test_a_number_that_no_cell_lacks_does_not_outweigh_the_others():
+    ages, doses = torch.linspace(20, 80, 400), torch.arange(4.0).repeat(100)
+    training = TrainingCells(Conditions((ages, doses), 400), torch.ones(400))
+    asked = [torch.full((500,), float("nan")), torch.full((500,), 3.0)]
+    drawn = MatchingCells(training, [0, 1]).draw(asked, 500, torch.Generator().manual_seed(0))
+    assert (doses[drawn] == 3).all()
+
+
+def test_of_large_numbers_rounding_does_not_decide_which_cells_are_nearest():
+    years = torch.tensor([1e9, 1e9 + 64]).repeat(200)
+    training = TrainingCells(Conditions((years,), 400), torch.ones(400))
+    drawn = MatchingCells(training, [0]).draw([torch.full((500,), 1.5e9)], 500, torch.Generator().manual_seed(0))
+    assert len(years[drawn].unique()) == 2
+
+
 @pytest.mark.parametrize(
     ("n", "asked", "message"),
     [

@@ -86,7 +86,7 @@ def _report(model: LatentDiffusion, out: Path) -> None:
     share = fitted.provenance["data"]["nonzero_share"]
     product = "sparse" if goes_sparse(torch.device("cpu"), share) else "dense"
     typer.echo(f"{fitted.schema.cells} cells x {len(fitted.schema.genes)} genes")
-    typer.echo(f"{share:.1%} of the counts are not zero: on a CPU the encoder's first product is {product}")
+    typer.echo(f"{share:.1%} of the counts are not zero: on a CPU matrix products with them are {product}")
     typer.echo(f"{active} of {latent} latent dimensions active")
     for stage, rows in fitted.history.items():
         best = {key: value for key, value in best_row(rows).items() if key != "step"}

@@ -33,9 +33,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
         view.add_column(name, justify="right", no_wrap=True)
     view.add_column("which is", no_wrap=True)
     for key, row in evaluation.table.iterrows():
-        judges = evaluation.metric_of[str(key)].judges
-        trivial = min((row[name] for name in judges), key=lambda value: abs(value - row[REAL]))
-        figures = map(format_number, (row[GENERATED], row[REAL], row["reach"], trivial))
+        figures = map(format_number, (row[GENERATED], row[REAL], row["reach"], row[row["nearest"]]))
         view.add_row(evaluation.scores[str(key)].name, *figures, Text(row["standing"], COLORS[row["standing"]]))
     console = Console()
     console.print(view)

@@ -142,9 +142,8 @@ def _of_another_kind(model: type[BaseModel], path: Sequence[str]) -> str:
     if not others:
         return ""
     dotted, kind = ".".join(part), model.kind_name()
-    return (
-        f". It is a field of {', '.join(others)}: set {dotted}.kind, or {dotted}={kind} for {kind} with its own fields"
-    )
+    theirs = others[0] if len(others) == 1 else f"one of these ({', '.join(others)})"
+    return f". Set {dotted}.kind to {theirs}, which has it, or set {dotted}={kind} for {kind} with its own fields alone"
 
 
 def _keys(model: type[BaseModel], location: Sequence[str | int]) -> list[str | int]:

@@ -38,32 +38,26 @@ def gene_statistics(counts: Counts, cells: np.ndarray | None = None) -> GeneStat
     mu_squares = fraction**2 * (library**2).sum()
     excess = squares - 2 * fraction * cross + mu_squares - fraction * library.sum()
     theta = np.where(excess > 0, mu_squares / np.where(excess > 0, excess, 1.0), THETA_RANGE[1])
-    sample = counts[cells[_sample(len(cells), seed=0)]].astype(np.float64)
+    sample = np.sort(np.random.default_rng(0).permutation(len(cells))[:MOST_CELLS])
     return GeneStatistics(
         fraction=torch.as_tensor(fraction, dtype=torch.float32),
         theta=torch.as_tensor(theta.clip(*THETA_RANGE), dtype=torch.float32),
         log_library=float(np.log(np.maximum(library, 1)).mean()),
-        components=principal_components(sample, COMPONENTS),
+        components=principal_components(counts[cells[sample]].astype(np.float64), COMPONENTS),
     )
 
 
 def principal_components(counts: sparse.csr_matrix, most: int, seed: int = 0) -> PrincipalComponents | None:
-    """Principal components of log1p counts per 10,000, of a random 20,000 cells where there are more.
+    """Principal components of log1p counts per 10,000.
 
     There are ``most`` of them, or as many as cells and genes allow; None if that is none, or all cells are alike.
     """
     from sklearn.decomposition import PCA
 
-    rows = _sample(counts.shape[0], seed)
-    components = min(most, len(rows) - 1, counts.shape[1] - 1)
-    values = counts_per_10k(counts[rows])
+    components = min(most, counts.shape[0] - 1, counts.shape[1] - 1)
+    values = counts_per_10k(counts)
     if components < 1 or (values.max(0) != values.min(0)).nnz == 0:
         return None
     pca = PCA(components, svd_solver="arpack", random_state=seed).fit(values)
     arrays = (pca.mean_, pca.components_.T.copy(), np.sqrt(pca.explained_variance_).clip(SMALLEST_STD))
     return PrincipalComponents(*(torch.as_tensor(a, dtype=torch.float32) for a in arrays))
-
-
-def _sample(cells: int, seed: int) -> np.ndarray:
-    """Indices of all cells, or of a random 20,000 of more, in ascending order."""
-    return np.sort(np.random.default_rng(seed).permutation(cells)[:MOST_CELLS])

@@ -132,10 +132,10 @@ def numeric(values: pd.Series, key: str) -> np.ndarray:
     return numbers
 
 
-def spread(values: np.ndarray) -> np.ndarray:
-    """Standard deviation over the cells, in float64, and 1 where all are equal but for rounding, or masked."""
+def spread(values: np.ndarray, constant: float = 1.0) -> np.ndarray:
+    """Standard deviation over the cells, in float64; ``constant`` where all are equal but for rounding, or masked."""
     mean, std = (np.ma.filled(of(0, dtype=np.float64), 0.0) for of in (values.mean, values.std))
-    varies: np.ndarray = np.where(std > ROUNDING * np.abs(mean), std, 1.0)
+    varies: np.ndarray = np.where(std > ROUNDING * np.abs(mean), std, constant)
     return varies
 
 

@@ -20,8 +20,8 @@ NEAREST = 30
 """Training cells that stand in for a number which none of them has."""
 REMEMBERED = 1024
 """Settings whose training cells are remembered."""
-FAR = 1e38
-"""A missing number, which equals itself and is far from all others."""
+MISSING = 1e38
+"""A missing number, which equals itself alone."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,9 @@ class TrainingCells:
 class MatchingCells:
     """Draws, for cells with asked values of some attributes, training cells with those values, uniformly.
 
-    Categories must agree; of the numbers the nearest serve, each in its standard deviations, where no cell has exactly
-    those. Where no training cell has the categories, any training cell serves, with a warning, given once.
+    Categories must agree; where no training cell has them, any serves, with a warning, given once. Where no cell has
+    exactly the numbers, the nearest serve, first those that lack the same ones, each in its standard deviations, and
+    all that are as near as the last of them.
 
     Parameters
     ----------
@@ -89,8 +90,8 @@ class MatchingCells:
 
     @cached_property
     def _spread(self) -> np.ndarray:
-        """Of each number over the cells that have it."""
-        return spread(np.ma.masked_equal(self._have[:, ~self._named], np.float32(FAR)))
+        """Of each number over the cells that have it; one that is the same in all tells none from another."""
+        return spread(np.ma.masked_equal(self._have[:, ~self._named], np.float32(MISSING)), constant=np.inf)
 
     def _find(self, setting: bytes) -> np.ndarray:
         wanted = np.frombuffer(setting, np.float32)
@@ -100,10 +101,17 @@ class MatchingCells:
             serving = self._everyone
         if self._named.all():
             return serving
-        off = np.abs(self._have[serving][:, ~self._named] - wanted[~self._named]) / self._spread
-        distance: np.ndarray = off.sum(1)
-        exact = serving[distance == 0]
-        return exact if len(exact) else serving[distance.argsort(kind="stable")[:NEAREST]]
+        have, want = self._have[serving][:, ~self._named], wanted[~self._named]
+        unlike = (have == np.float32(MISSING)) != (want == np.float32(MISSING))
+        lacking = unlike.sum(1)
+        distance = np.where(unlike, 0, np.abs(have - want) / self._spread).sum(1)
+        nearest = np.lexsort((distance, lacking))
+        first, last = nearest[0], nearest[:NEAREST][-1]
+        if lacking[first] == distance[first] == 0:
+            last = first
+        nearer = (lacking == lacking[last]) & (distance <= distance[last])
+        chosen: np.ndarray = serving[(lacking < lacking[last]) | nearer]
+        return chosen
 
     def _warn(self) -> None:
         if not self._warned:
@@ -117,4 +125,4 @@ def _side_by_side(values: Sequence[Tensor], cells: int) -> np.ndarray:
 
 
 def _columns(values: Tensor) -> Tensor:
-    return values.view(len(values), -1).float().nan_to_num(nan=FAR)
+    return values.view(len(values), -1).float().nan_to_num(nan=MISSING)

@@ -19,6 +19,7 @@ SEPARATOR = " | "
 SHARES_DIFFER = 0.2
 """Total variation between the shares of conditions, beyond what chance makes of it, above which overall scores are
 mostly about them."""
+MOST_NAMED = 5
 FEWEST_OF_EFFECT = 5
 """Cells of a condition, and of what it is compared with, to be expected in half of the held-out cells."""
 
@@ -91,12 +92,17 @@ def effects_asked(
     enough = FEWEST_OF_EFFECT / n
     asked = {a: b for a, b in pairs.items() if min(rows.mean() for rows in inside_outside(held_out, a, b)) >= enough}
     few = [label for label in pairs if label not in asked]
-    if not few or (len(pairs) == 1 and not control):
-        return asked, []
-    return asked, [
-        f"Of conditions that have, or are compared with, fewer than {FEWEST_OF_EFFECT} held-out cells per side no "
-        f"effects are asked: {some_of(few)}."
-    ]
+    notes = []
+    if few and (len(pairs) > 1 or control):
+        notes.append(
+            f"Of conditions that have, or are compared with, fewer than {FEWEST_OF_EFFECT} held-out cells per side no "
+            f"effects are asked: {some_of(few)}."
+        )
+    if alone := sorted({*labels} - {*pairs, *pairs.values()}):
+        notes.append(
+            f"No training cells are the controls of these conditions, which have no effects: {some_of(alone)}."
+        )
+    return asked, notes
 
 
 def inside_outside(labels: np.ndarray, label: str, control: str | None) -> tuple[np.ndarray, np.ndarray]:
@@ -122,10 +128,10 @@ def _contrasts(training: pd.DataFrame, control: Mapping[str, str]) -> dict[str, 
     return contrasts
 
 
-def some_of(labels: Sequence[str], most: int = 5) -> str:
+def some_of(labels: Sequence[str]) -> str:
     """Labels as a sentence names them, the first few of many."""
-    more = f" and {len(labels) - most} more" if len(labels) > most else ""
-    return ", ".join(labels[:most]) + more
+    more = f" and {len(labels) - MOST_NAMED} more" if len(labels) > MOST_NAMED else ""
+    return ", ".join(labels[:MOST_NAMED]) + more
 
 
 def check_labels(labels: Mapping[str, np.ndarray]) -> list[str]:
@@ -185,7 +191,7 @@ def _as_text(adata: AnnData, key: str) -> pd.Series:
 
 def _most_categories(cells: int) -> float:
     """How many different fractions may still be doses, say, and not something measured of each cell."""
-    return min(cells / 2, max(20, cells / 10))
+    return min(cells / 2, max(20, min(cells / 10, 1000)))
 
 
 def _categories(column: pd.Series) -> pd.Series:

@@ -95,9 +95,10 @@ def evaluate(
         have = (
             f"the training cells have {str(cells.reference.labels[0])!r} alone"
             if cells.conditions
-            else "none were named"
+            else "none are compared"
         )
-        raise DataError(f"no metric was asked for that does without conditions, of which {have}; ask for another one")
+        asked = f"no metric was asked for that does without conditions, of which {have}; ask for another one"
+        raise DataError(" ".join([asked, *cells.notes]))
     rng, of_others = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     held_out, made = (_some(of, 2 * cells.n, of_others) for of in (cells.real, cells.synthetic))
     baselines = _baselines(cells, made.labels, of_others)

@@ -89,12 +89,12 @@ def condition_figure(evaluation: Evaluation) -> Figure | None:
     return figure
 
 
-def gene_figure(evaluation: Evaluation, genes: int = 6) -> Figure:
-    """The distributions of the genes that differ most from real, beyond what real cells differ among themselves."""
+def gene_figure(evaluation: Evaluation) -> Figure:
+    """The distributions of the six genes that differ most from real, beyond what real cells differ among themselves."""
     cells = evaluation.cells
     figure = _figure(12, 5.6)
     index = {name: i for i, name in enumerate(cells.reference.genes)}
-    for axis, name in zip(figure.subplots(2, 3).ravel(), evaluation.genes.index[:genes], strict=False):
+    for axis, name in zip(figure.subplots(2, 3).ravel(), evaluation.genes.index[:6], strict=False):
         values = [s.values[:, index[name]].toarray().ravel() for s in (cells.real, cells.synthetic)]
         edges = np.linspace(min(0.0, *map(np.min, values)), max(1.0, *map(np.max, values)), 30)
         for side, x in zip((REAL, GENERATED), values, strict=True):

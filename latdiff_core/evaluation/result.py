@@ -69,8 +69,9 @@ class Evaluation:
     def table(self) -> pd.DataFrame:
         """A row per score: ``generated``, ``real``, each baseline, intervals (``_low``, ``_high``), ``standing``.
 
-        ``distance`` and ``trivial`` are how far generated cells and the nearest trivial generator are from the floor,
-        ``reach`` how far chance puts them: the half-interval of the difference, both sides of which meet the same half.
+        ``distance`` and ``trivial`` are how far generated cells and the ``nearest`` trivial generator are from the
+        floor, ``reach`` how far chance puts them: the half-interval of the difference, both sides of which meet the
+        same half. A trivial generator is compared in the few splits that it takes part in.
         """
         grouped = self.values.groupby(["score", "side"], sort=False)["value"]
         means, spread = grouped.mean().unstack(), INTERVAL * grouped.std().unstack()
@@ -81,8 +82,10 @@ class Evaluation:
         pairs = self.values.pivot(index=["score", "split"], columns="side", values="value")
         table["reach"] = INTERVAL * (pairs[GENERATED] - pairs[REAL]).groupby("score").std()
         table["distance"] = (table[GENERATED] - table[REAL]).abs()
-        off = table[list(BASELINES)].sub(table[REAL], axis=0).abs()
-        table["trivial"] = pd.Series({key: min(off.loc[key, list(m.judges)]) for key, m in self.metric_of.items()})
+        off = pairs[list(BASELINES)].sub(pairs[REAL], axis=0).groupby("score").mean().abs()  # in splits that have both
+        judged = {key: off.loc[key, list(metric.judges)].fillna(np.inf) for key, metric in self.metric_of.items()}
+        table["nearest"] = pd.Series({key: distances.idxmin() for key, distances in judged.items()})
+        table["trivial"] = pd.Series({key: distances.min() for key, distances in judged.items()})
         table["standing"] = [_standing(row) for _, row in table.iterrows()]
         return table
 

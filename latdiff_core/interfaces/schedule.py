@@ -9,6 +9,9 @@ from torch import Tensor
 
 from latdiff_core.interfaces.component import ComponentConfig
 
+SIGNAL_LEFT = 0.1
+"""Largest alpha / sigma at t = 1: sampling starts from noise without any signal."""
+
 
 class Schedule(ABC):
     """The path from data (t = 0) to noise (t = 1), z_t = alpha(t) z + sigma(t) eps.

@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 
 from latdiff_core.interfaces import Schedule, ScheduleConfig
+from latdiff_core.interfaces.schedule import SIGNAL_LEFT
 from latdiff_core.testing.component import ComponentContract
-
-LEFT_AT_THE_END = 0.1
-"""Largest alpha / sigma at t = 1: sampling starts from noise without any signal."""
 
 
 class ScheduleContract(ComponentContract):
@@ -28,7 +26,7 @@ class ScheduleContract(ComponentContract):
     def test_it_ends_in_noise(self) -> None:
         """At t = 1 hardly any signal is left beside the noise, where sampling starts from noise alone."""
         alpha, sigma = self.build().alpha_sigma(torch.ones(1))
-        assert alpha / sigma < LEFT_AT_THE_END
+        assert alpha / sigma < SIGNAL_LEFT
 
     def test_signal_falls_and_noise_rises(self) -> None:
         """alpha never rises and sigma always rises, both finite, over the whole of [0, 1]."""

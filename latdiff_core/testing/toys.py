@@ -13,9 +13,9 @@ from latdiff_core.interfaces import Conditioner, GeneStatistics, PrincipalCompon
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def nudge(module: Module, size: float = 0.1, seed: int = 0) -> Module:
+def nudge(module: Module, size: float = 0.1) -> Module:
     """Move every weight at random, away from zero initialisation, and return the module in eval mode."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(size * torch.randn(parameter.shape, generator=generator).to(parameter))
@@ -23,9 +23,12 @@ def nudge(module: Module, size: float = 0.1, seed: int = 0) -> Module:
 
 
 def unused_or_broken(module: nn.Module) -> list[str]:
-    """Names of the weights that got no gradient, or one that is not finite."""
-    named = module.named_parameters()
-    return [name for name, weight in named if weight.grad is None or not weight.grad.isfinite().all()]
+    """Names of the weights that got no gradient, one that is not finite, or one of zeros alone."""
+
+    def is_trained(gradient: Tensor | None) -> bool:
+        return gradient is not None and bool(gradient.isfinite().all()) and bool(gradient.any())
+
+    return [name for name, weight in module.named_parameters() if not is_trained(weight.grad)]
 
 
 def toy_statistics(genes: int) -> GeneStatistics:

@@ -1,4 +1,4 @@
-"""Classifier-free guidance, and the learned nulls that it drops to."""
+"""Classifier-free guidance."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import pytest
 import torch
 
 from latdiff_conditioning import ClassifierFreeGuidanceConfig
-from latdiff_core.conditions import ConditionEmbedding, Conditions
 from latdiff_core.prediction import to_clean
-from latdiff_core.schema import CategoricalAttribute, ContinuousAttribute
 from latdiff_core.testing import GuidanceContract
 
 
@@ -86,44 +84,3 @@ def test_guiding_the_clean_latent_is_guiding_the_prediction(prediction):
 def test_dropping_everything_is_refused():
     with pytest.raises(ValueError, match="less than 1"):
         ClassifierFreeGuidanceConfig(drop=1.0)
-
-
-class TestLearnedNull:
-    """What a dropped attribute is replaced by."""
-
-    @pytest.fixture
-    def embedding(self):
-        torch.manual_seed(0)
-        attributes = [
-            CategoricalAttribute(key="treatment", categories=("control", "drug"), shares=(0.5, 0.5)),
-            ContinuousAttribute(key="dose", mean=0.0, std=1.0),
-        ]
-        return ConditionEmbedding(attributes, width=8)
-
-    @pytest.fixture
-    def control(self):
-        """Three untreated cells: category 0, dose 0."""
-        return Conditions((torch.zeros(3, dtype=torch.int64), torch.zeros(3)), 3)
-
-    def test_dose_zero_is_not_the_null(self, embedding, control):
-        """With zeros as the null, an untreated cell and an unconditional one were the same."""
-        kept, dropped = (embedding(control, torch.full((3, 2), value)) for value in (True, False))
-        assert (kept - dropped).norm(dim=-1).min() > 0.5
-
-    def test_every_attribute_has_its_own(self, embedding, control):
-        dropped = embedding(control, torch.zeros(3, 2, dtype=torch.bool))
-        assert (dropped[:, 0] - dropped[:, 1]).norm(dim=-1).min() > 0.5
-
-    def test_the_mask_drops_one_attribute_of_one_cell(self, embedding, control):
-        keep = torch.tensor([[True, True], [True, False], [False, True]])
-        full, masked = embedding(control), embedding(control, keep)
-        changed = (full != masked).any(-1)
-        assert torch.equal(changed, ~keep)
-
-    def test_it_is_learned(self, embedding, control):
-        embedding(control, torch.zeros(3, 2, dtype=torch.bool)).sum().backward()
-        assert (embedding.null.grad == 3).all()
-
-    def test_missing_is_the_same_as_dropped(self, embedding):
-        missing = Conditions((torch.tensor([-1]), torch.tensor([float("nan")])), 1)
-        assert torch.equal(embedding(missing)[0], embedding.null)

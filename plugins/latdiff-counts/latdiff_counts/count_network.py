@@ -32,9 +32,9 @@ class CountNetworkConfig(HiddenConfig):
     """Whether the means are told the condition: cells are then of what was asked for even where their latent is
     ambiguous, and the latent need hold only what differs within a condition."""
     condition_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the training cells of each batch from which the decoder's condition is hidden: the larger, the more of
-    the condition stays in the latent, and the less the decoder makes every cell typical of what it is told. Without
-    ``conditional`` it has no meaning."""
+    """Chance that the condition of a training cell is hidden from the means: the larger, the less the decoder makes
+    every cell typical of what it is told. Dispersions by condition see it always. Without ``conditional`` it has no
+    meaning."""
     weight_prior: PositiveFloat | None = None
     """Standard deviation that a gene's log expression is expected to have: that of a normal prior on the weights from
     the last hidden layer to the genes, times the root of their number; also that of its log dispersion where that is

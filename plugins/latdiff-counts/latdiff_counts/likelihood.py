@@ -9,7 +9,7 @@ With m = log mu, l = log theta and u = x / theta::
 
 The two forms of the second line are equal; the first loses its digits where theta is large, where lgamma(x + theta) -
 lgamma(theta) cancels x l, and the second where theta is small. Nothing here is clamped with an added epsilon: that
-would floor log-probabilities and kill gradients.
+would floor log-probabilities and kill gradients. Derivatives are written out, and only the first ones.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def nb_log_zero(log_mu: Tensor, log_theta: Tensor) -> Tensor:
 
 def nb_log_excess(x: Tensor, log_mu: Tensor, log_theta: Tensor) -> Tensor:
     """log NB(x) - log NB(0): all that a non-zero count adds to the closed form of the zeros; 0 at x = 0."""
+    x = x.to(torch.promote_types(x.dtype, log_mu.dtype))
     at_entries = torch.broadcast_tensors(x, log_mu, log_theta)
     value: Tensor = _NBLogExcess.apply(*(p.reshape(-1) for p in at_entries))
     return value.view(at_entries[0].shape)
@@ -110,7 +111,7 @@ class _NBLogExcess(Function):
     def forward(ctx: Any, x: Tensor, log_mu: Tensor, log_theta: Tensor) -> Tensor:
         odds = log_mu - log_theta
         share = odds.sigmoid()  # mu / (mu + theta)
-        by_log_mu = x - x * share
+        by_log_mu = x * (-odds).sigmoid()  # not x - x share, which cancels where the mean is large
         if x.device.type == "cpu":
             value, by_log_theta = log_mu - softplus(odds), share
             others = (x != 1).nonzero().squeeze(-1)
@@ -134,12 +135,11 @@ def _nb_log_excess(x: Tensor, log_mu: Tensor, log_theta: Tensor) -> tuple[Tensor
     theta, factorial = log_theta.exp(), torch.lgamma(x + 1)
     series = theta > STIRLING_FROM
     far = torch.where(series, theta, theta + STEPS)
-    rising, rising_slope = _log_rising(x, far)
+    rising, rising_slope, digammas = _log_rising(x, far)
     # Each sum begins with two large terms of opposite sign: in another order float32 rounds more often at their size.
     small = theta.clamp(max=STIRLING_FROM)
     direct = torch.lgamma(x + small) - factorial - torch.lgamma(small) - x * softplus(log_theta - log_mu)
-    stepped = small * _digamma_steps(x, small) + small / far * (rising_slope + x)
-    slope = stepped - x * torch.sigmoid(log_theta - log_mu)
+    slope = small * (_digamma_steps(x, small) + digammas) - x * torch.sigmoid(log_theta - log_mu)
     stirling = x * (log_mu - softplus(log_mu - log_theta)) - factorial + rising
     stirling_slope = rising_slope + x * torch.sigmoid(log_mu - log_theta)
     return torch.where(series, stirling, direct), torch.where(series, stirling_slope, slope)
@@ -157,21 +157,17 @@ def nb_log_excess_in_float64(x: Tensor, log_mu: Tensor, log_theta: Tensor) -> tu
     return value.to(dtype), (rising_slope + x * odds.sigmoid()).to(dtype)
 
 
-def nb_log_prob(x: Tensor, log_mu: Tensor, log_theta: Tensor) -> Tensor:
-    """log NB(x) in the mean and inverse-dispersion parameterisation (Var = mu + mu^2 / theta)."""
-    return nb_log_zero(log_mu, log_theta) + nb_log_excess(x, log_mu, log_theta)
+def _log_rising(x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """D(x, theta), its derivative by log theta, and digamma(x + theta) - digamma(theta), in u = x / theta.
 
-
-def _log_rising(x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-    """D(x, theta) and its derivative by log theta, for theta >= ``STIRLING_FROM``, in u = x / theta.
-
+    For theta >= ``STIRLING_FROM``. The derivative is theta times the third less x, which cancel where u is small.
     From Stirling's series of both lgamma, and of both digamma (NIST DLMF 5.11.1 and 5.11.2).
     """
     u, total = x / theta, x + theta
-    common = x * _log1p_ratio(u)
-    value = common + (x - 0.5) * torch.log1p(u) + (_stirling_tail(total) - _stirling_tail(theta))
-    slope = common + 0.5 * x / total + theta * (_digamma_tail(total) - _digamma_tail(theta))
-    return value, slope
+    common, log_ratio = x * _log1p_ratio(u), torch.log1p(u)
+    value = common + (x - 0.5) * log_ratio + (_stirling_tail(total) - _stirling_tail(theta))
+    rest = 0.5 * u / total + (_digamma_tail(total) - _digamma_tail(theta))
+    return value, common + theta * rest, log_ratio + rest
 
 
 def _digamma_steps(x: Tensor, theta: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import mpmath
@@ -15,11 +16,15 @@ from latdiff_counts.likelihood import (
     LOG_THETA_RANGE,
     nb_log_excess,
     nb_log_excess_in_float64,
-    nb_log_prob,
     nb_log_zero,
 )
 
 COUNTS = (0, 1, 2, 5, 10, 100, 1000, 10000)
+
+
+def nb_log_prob(x: Tensor, log_mu: Tensor, log_theta: Tensor) -> Tensor:
+    """log NB(x), of the two parts that `NegativeBinomial` evaluates where they are needed."""
+    return nb_log_zero(log_mu, log_theta) + nb_log_excess(x, log_mu, log_theta)
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,32 @@ def test_the_short_form_of_a_gpu_is_exact_over_the_whole_range(grid):
 def test_float64_is_exact_to_ten_digits(grid):
     log_prob = nb_log_prob(grid.x.double(), grid.log_mu.double(), grid.log_theta.double())
     assert grid.relative(log_prob - grid.log_prob).max() < 1e-9
+
+
+def _exact_gradients(x: float, log_mu: float, log_theta: float) -> list[float]:
+    """Of log NB(x) by log mu and by log theta, with 50 digits."""
+    with mpmath.workdps(50):
+        theta, mu = (mpmath.exp(mpmath.mpf(value)) for value in (log_theta, log_mu))
+        digammas = mpmath.digamma(x + theta) - mpmath.digamma(theta)
+        by_log_theta = theta * (digammas - mpmath.log1p(mu / theta) + (mu - x) / (mu + theta))
+        return [float(theta * (x - mu) / (mu + theta)), float(by_log_theta)]
+
+
+@pytest.mark.parametrize("x", [1e2, 1e4, 1e6])
+def test_gradients_of_large_counts_keep_their_digits_beside_themselves(x):
+    """Not only beside the count, as reads have them: where theta is small they are far smaller than that."""
+    for log_theta in (-9.0, -2.0, 0.0, 1.5):
+        for log_mu in (math.log(x) - 2, math.log(x) + 1.1):
+            parameters = [torch.tensor(value, requires_grad=True) for value in (log_mu, log_theta)]
+            nb_log_prob(torch.tensor(x), *parameters).backward()
+            exact = _exact_gradients(x, *(parameter.item() for parameter in parameters))
+            assert [p.grad.item() for p in parameters] == pytest.approx(exact, rel=2e-5)
+
+
+def test_whole_numbers_are_counts_too():
+    log_mu, log_theta = torch.linspace(-2, 2, 4), torch.tensor(0.5)
+    counts = torch.tensor([0, 1, 2, 30])
+    assert torch.equal(nb_log_excess(counts, log_mu, log_theta), nb_log_excess(counts.float(), log_mu, log_theta))
 
 
 @pytest.mark.parametrize("dispersion", [1e-7, 1e-8])

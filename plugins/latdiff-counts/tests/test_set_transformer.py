@@ -23,7 +23,7 @@ class TestSetTransformerEncoder(EncoderContract):
 
 
 class TestDeepSetTransformerEncoder(EncoderContract):
-    config = SetTransformerEncoderConfig(width=12, queries=1, depth=3, heads=3)
+    config = SetTransformerEncoderConfig(width=12, queries=2, depth=3, heads=3)
 
 
 @pytest.fixture

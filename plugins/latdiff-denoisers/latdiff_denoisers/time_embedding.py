@@ -18,7 +18,7 @@ def sinusoid(t: Tensor, frequencies: int = FREQUENCIES) -> Tensor:
     The number of frequencies, not the width, is the argument: no width is odd or too small.
     Vaswani et al. 2017 (arXiv:1706.03762), section 3.5.
     """
-    exponents = torch.arange(frequencies, device=t.device, dtype=torch.float32) / max(frequencies, 1)
+    exponents = torch.arange(frequencies, device=t.device, dtype=torch.float32) / frequencies
     angles = SCALE * t.float().unsqueeze(-1) * torch.exp(-math.log(1e4) * exponents)  # (batch, frequencies)
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
