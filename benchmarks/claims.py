@@ -25,9 +25,9 @@ from latdiff_conditioning import FiLMConditionerConfig
 from latdiff_core import LatentDiffusion
 from latdiff_core.conditions import Annotations, Conditions
 from latdiff_core.data import encode_obs
-from latdiff_core.data.files import write_text
 from latdiff_core.evaluation import evaluate
 from latdiff_core.interfaces import Conditioner
+from latdiff_core.paths import write_text
 from latdiff_denoisers import UNetConfig
 
 SCORES = {"w2": "W2", "mmd2": "MMD²", "auc_genes": "AUC genes", "auc_pcs": "AUC PCs"}

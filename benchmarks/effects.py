@@ -27,7 +27,7 @@ from splits import LABEL, load_split
 
 from latdiff_core import LatentDiffusion
 from latdiff_core.data import counts_per_10k, stratified_split
-from latdiff_core.data.files import write_text
+from latdiff_core.paths import write_text
 
 DATA, KEY, CONTROL, STIMULATED = "kang_ifnb_merged", "condition", "ctrl", "stim"
 LEFT_OUT = ("B cells", "CD14+ Monocytes", "CD4 T cells")

@@ -11,8 +11,8 @@ import yaml
 from runs import BOOK, RESULTS
 from splits import DATA_SETS, UNSEEN
 
-from latdiff_core.data.files import write_text
 from latdiff_core.evaluation.report import format_number
+from latdiff_core.paths import write_text
 
 BASELINES = ("mean profile", "gene by gene", "training cells")
 COLUMNS = ("W2 / floor", "MMD² - floor", "AUC genes", "AUC PCs", "labels / real", "nearest training")

@@ -19,8 +19,8 @@ from runs import BOOK, RESULTS, SPLITS
 from splits import LABEL, load_split
 
 from latdiff_core import LatentDiffusion
-from latdiff_core.data.files import write_text
 from latdiff_core.evaluation import evaluate
+from latdiff_core.paths import write_text
 
 DATA, SEED = "kang_ifnb_merged", 0
 READS, SHAPE = 200, 2.0

@@ -9,8 +9,8 @@ import torch
 from generators import Generator
 from splits import LABEL, load_split
 
-from latdiff_core.data.files import write_text
 from latdiff_core.evaluation import evaluate
+from latdiff_core.paths import write_text
 
 RESULTS = Path(__file__).parent / "results"
 MODELS, CELLS = RESULTS / "models", RESULTS / "cells"

@@ -17,12 +17,12 @@ from generators import Recipe
 from runs import BOOK, MODELS, RESULTS, SPLITS
 from splits import LABEL, TUNED_ON, load_split
 
-from latdiff_core.data.files import write_text
 from latdiff_core.evaluation.cells import CellSet
 from latdiff_core.evaluation.metrics.distances import Distances
 from latdiff_core.evaluation.metrics.labels import LabelAccuracy
 from latdiff_core.evaluation.metrics.two_sample import ClassifierTwoSample
 from latdiff_core.evaluation.prepare import Prepared, prepare
+from latdiff_core.paths import write_text
 
 CALLS_PER_STEP = {"euler": 1, "heun": 2, "dpmpp_2m": 1, "ddim": 1, "ddpm": 1}
 STEPS = {

@@ -20,7 +20,7 @@ from runs import BOOK, RESULTS
 from speed_works import CPU_ONLY, WORKS
 from timing import name_of
 
-from latdiff_core.data.files import write_text
+from latdiff_core.paths import write_text
 
 FOLDERS = {"cpu": RESULTS / "speed", "gpu": RESULTS / "speed_gpu"}
 HEADINGS = ("work", "threads", "latdiff", "against", "ratio", "to reach")

@@ -20,8 +20,8 @@ from typer.main import get_command
 
 from latdiff_core import hookspecs
 from latdiff_core.cli.app import app
-from latdiff_core.data.files import write_text
 from latdiff_core.interfaces import INTERFACES, Config
+from latdiff_core.paths import write_text
 
 FOLDER = Path(__file__).parent / "reference"
 PACKAGES = (

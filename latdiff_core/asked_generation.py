@@ -1,4 +1,4 @@
-"""What a fitted model is asked for: checked, ready to be generated, and said of the cells afterwards."""
+"""Checks what a fitted model is asked for, prepares the generation, and annotates its cells."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import numpy as np
 import torch
 
 from latdiff_core.assembly import build_diffusion
-from latdiff_core.checkpoint import FittedModel
 from latdiff_core.conditions import Conditions
 from latdiff_core.configs import ModelConfig, Overrides, apply_overrides, dump_config, load_config
 from latdiff_core.data import PartsFolder, decode_obs, decode_obsm, read_request
 from latdiff_core.device import Accelerator, chosen_device
 from latdiff_core.errors import ConfigError, require_seed
-from latdiff_core.generation import Generation, warn_of_untrained_branches
+from latdiff_core.generation import Generation
+from latdiff_core.guidance_check import warn_of_untrained_branches
 from latdiff_core.ranks import is_first
+from latdiff_core.run_folder import FittedModel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +50,7 @@ class AskedGeneration:
     provenance: Mapping[str, Any]
 
     def annotated(self, values: Conditions, first: int = 0) -> AnnData:
-        """Generated cells but for their counts, from the values of all attributes; numbered from ``first``."""
+        """An AnnData of generated cells without ``X``, from the values of all attributes; numbered from ``first``."""
         import anndata
         import pandas as pd
 

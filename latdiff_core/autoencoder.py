@@ -20,7 +20,7 @@ class Elbo:
     Attributes
     ----------
     loss
-        What is minimised, a scalar: nll + beta x KL, averaged over cells.
+        What is minimised, a scalar: nll + beta x the KL of each dimension or its free bits, averaged over cells.
     nll
         Negative log-likelihood, summed over genes, averaged over cells, a scalar.
     kl
@@ -42,13 +42,25 @@ class CountAutoencoder(nn.Module):
         self.latent_dim = latent_dim
 
     def encode(self, counts: CountBatch, covariates: Covariates) -> Normal:
-        """The posterior of each cell's latent, loc and scale (batch, latent)."""
+        """The posterior of each cell's latent, loc and scale (batch, latent).
+
+        Raises
+        ------
+        ShapeError
+            If the encoder gives latents of another number or size.
+        """
         posterior: Normal = self.encoder(counts, covariates)
         require_shape("the encoder's latent", posterior.loc, (len(counts), self.latent_dim))
         return posterior
 
     def decode(self, z: Tensor, library: Tensor, covariates: Covariates) -> CountDistribution:
-        """The distribution of counts for latents (batch, latent) and library sizes (batch,)."""
+        """The distribution of counts for latents (batch, latent) and library sizes (batch,).
+
+        Raises
+        ------
+        ShapeError
+            If one of them has another shape.
+        """
         require_shape("z", z, (len(z), self.latent_dim))
         require_shape("library", library, (len(z),))
         distribution: CountDistribution = self.decoder(z, library, covariates)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latdiff_core.configs import Overrides
-from latdiff_core.data import demo_data, refuse_existing, stratified_split, write_anndata
+from latdiff_core.data import demo_data, stratified_split, write_anndata
 from latdiff_core.errors import require_seed
 from latdiff_core.evaluation import Evaluation, evaluate, overview_figure, write_report
 from latdiff_core.model import LatentDiffusion
+from latdiff_core.paths import refuse_existing
 
 HELD_OUT = 0.3
 

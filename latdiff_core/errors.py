@@ -45,7 +45,7 @@ class ShapeError(LatdiffError, ValueError):
 
 
 class RunFolderError(LatdiffError):
-    """A run folder that is missing, damaged, or written by a newer version."""
+    """A run folder, or one of checkpoints, that is missing, damaged, of another fit, or of another version."""
 
 
 class OutputExistsError(LatdiffError):

@@ -19,7 +19,6 @@ from latdiff_core.data import MatchingCells, Request
 from latdiff_core.device import Accelerator
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import LatdiffError
-from latdiff_core.interfaces import Guidance
 from latdiff_core.schema import DataSchema
 
 log = logging.getLogger(__name__)
@@ -28,8 +27,6 @@ BLOCK = 512
 """Cells that are generated together on a CPU, and decoded together anywhere; each block has its own random streams."""
 GPU_BLOCK = 20 * BLOCK
 """On a GPU, which samples the latents of so many in the time that it takes for those of a few."""
-MASKS, SELDOM = 10_000, 0.005
-"""Keep masks drawn to see what training showed, and the share of them below which a network cannot have learned."""
 
 
 @dataclass(frozen=True)
@@ -167,28 +164,6 @@ def on_device(generator: torch.Generator, device: torch.device) -> torch.Generat
         return generator
     seed = torch.randint(2**63 - 1, (), generator=generator)
     return torch.Generator(device).manual_seed(int(seed))
-
-
-def warn_of_untrained_branches(trained: Guidance, asked: Guidance) -> None:
-    """Warn when guidance asks the network for a combination of hidden attributes that its training hardly showed it."""
-    shown = trained.keep_mask(MASKS, torch.Generator().manual_seed(0))
-    if shown.shape[1] == 0:  # no condition to be hidden
-        return
-    branches: list[Tensor] = []
-
-    def record(z_t: Tensor, t: Tensor, keep: Tensor) -> Tensor:
-        branches.append(keep)
-        return z_t.expand(len(keep), -1, -1)
-
-    for t in torch.linspace(0.01, 1, 100):
-        asked.guided(record)(torch.zeros(1, 1), t.view(1))
-    for branch in torch.unique(torch.cat(branches), dim=0):
-        if (shown == branch).all(-1).float().mean() < SELDOM:
-            log.warning(
-                "the guidance asks for cells with %d of %d conditions hidden, which training hardly ever does: it is "
-                "another guidance than the model is fitted with, or its drop does not fit; fit it with the one to use",
-                int((~branch).sum()), len(branch),
-            )  # fmt: skip
 
 
 def _library_sizes(log_library: Tensor, training: Tensor, wanted: int) -> Tensor:

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from latdiff_core.asked_generation import AskedGeneration
-from latdiff_core.checkpoint import used_versions
 from latdiff_core.configs import dump_config
 from latdiff_core.cpu import return_freed_memory
 from latdiff_core.data import PartsFolder, check_output, write_parts
-from latdiff_core.data.files import replace
 from latdiff_core.data.fingerprint import tensor_digest
 from latdiff_core.errors import GenerationInterrupted, OutputExistsError
 from latdiff_core.generation import Generation
+from latdiff_core.paths import replace
 from latdiff_core.progress import progress_bar
 from latdiff_core.ranks import place_in_training, rank_and_world, wait_for_all
+from latdiff_core.run_folder import used_versions
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,6 @@ from scipy import sparse
 
 from latdiff_core.asked_generation import ask
 from latdiff_core.assembly import check_assembly
-from latdiff_core.checkpoint import FittedModel, load_run, save_run, used_versions
 from latdiff_core.conditions import Annotations
 from latdiff_core.configs import (
     ModelConfig,
@@ -42,6 +41,7 @@ from latdiff_core.errors import ConfigError, DataError, LatdiffError, TrainingIn
 from latdiff_core.generation_to_file import generate_to_file
 from latdiff_core.progress import progress_bar
 from latdiff_core.ranks import check_world, is_first, wait_for_all
+from latdiff_core.run_folder import FittedModel, load_run, save_run, used_versions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -240,8 +240,8 @@ class LatentDiffusion:
             Other values for ``diffusion.sampler`` and ``diffusion.guidance``, by dotted path, such as
             ``{"diffusion.sampler.steps": 50}``.
         accelerator
-            ``cpu``, ``gpu``, or ``auto``: a GPU if there is one, which makes other cells of the same seed. Processes
-            that share a generation need the same.
+            ``cpu``, ``gpu``, or ``auto``: a GPU if there is one. For the same seed a GPU and a CPU make different
+            cells, so processes that share a generation need the same.
         progress
             Show a progress bar.
 
@@ -254,9 +254,12 @@ class LatentDiffusion:
         Raises
         ------
         DataError
-            If an asked condition or value is unknown; the message lists the known ones.
+            If an asked condition or value is unknown; the message lists the known ones. If the seed is no whole number
+            of 64 bits with its sign.
         ConfigError
-            If a GPU is asked for and there is none.
+            If a GPU is asked for and there is none, or ``overrides`` change what is fixed once a model is trained.
+        LatdiffError
+            If the model is not fitted, or sampling diverges.
         """
         asked = ask(self.config, self._require_fitted(), n, conditions, library, seed, mean, overrides, accelerator)
         generation = asked.generation
@@ -343,6 +346,13 @@ class LatentDiffusion:
         """Write a run folder; an existing one is replaced only with ``overwrite``.
 
         Of several processes that train together, which all call this, the first one writes, and the others wait for it.
+
+        Raises
+        ------
+        OutputExistsError
+            If something is there that may not be replaced, or is no run folder.
+        LatdiffError
+            If the model is not fitted.
         """
         try:
             if is_first():
@@ -357,7 +367,7 @@ class LatentDiffusion:
         Raises
         ------
         RunFolderError
-            If it is missing, damaged, or written by a newer version.
+            If it is missing, damaged, or written by another version.
         """
         config, fitted = load_run(Path(path))
         model = cls(config)
@@ -376,7 +386,7 @@ class LatentDiffusion:
 
 
 def best_row(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The metrics of the epoch whose weights were kept: the lowest held-out loss, or the last."""
+    """The metrics of the epoch whose weights were kept: the lowest validation loss, or the last."""
     if not rows:
         return {}
     best = min(rows, key=lambda row: row["val_loss"]) if "val_loss" in rows[-1] else rows[-1]

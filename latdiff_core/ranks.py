@@ -47,8 +47,8 @@ def check_world(devices: int, nodes: int) -> None:
         )
     if started not in (1, asked):
         raise ConfigError(
-            f"{started} processes were started together, but training -> devices x nodes is {asked}; give --devices "
-            "(of each machine) and --nodes so that their product is the number of processes"
+            f"{started} processes were started together, but training -> devices x nodes is {asked}; set devices "
+            "(of each machine, --devices) and nodes (--nodes) so that their product is the number of processes"
         )
 
 

@@ -119,7 +119,7 @@ def test_later_overrides_do_not_change_the_values_of_earlier_ones():
 )
 def test_an_override_that_leads_nowhere_names_its_path(path):
     raw = {"data": {"conditions": [{"key": "a"}]}, "autoencoder": {"latent_dim": 3}}
-    with pytest.raises(ConfigError, match=f"--set {path}: "):
+    with pytest.raises(ConfigError, match=f"override {path}: "):
         apply_overrides(raw, {path: 1})
 
 

@@ -45,7 +45,7 @@ def test_two_processes_give_the_loss_curve_of_one(make_model, tiny_data, tmp_pat
     assert done.stdout.count("model written to") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.h5ad", "config.yaml", "run"]
     shared, alone = LatentDiffusion.load(out), single.fit(tiny_data, progress=False)
-    # Two processes draw other noise than one, which 12 held-out cells show: by 1 to 5 % in stage 2, of five seeds.
+    # Two processes draw other noise than one, which 12 validation cells show: by 1 to 5 % in stage 2, of five seeds.
     for stage, metric, tolerance in (("autoencoder", "val_loss", 0.01), ("diffusion", "val_loss", 0.06)):
         ours, theirs = (
             np.array([row[metric] for row in model.fitted.history[stage]], dtype=float) for model in (shared, alone)

@@ -140,7 +140,7 @@ def test_reach_is_the_interval_of_the_difference_of_the_whole_samples():
         halves = {"generated": rng.permutation(x)[:200].mean(), "real": rng.permutation(y)[:200].mean()}
         sides = {**halves, **dict.fromkeys(BASELINES, 5.0)}
         rows += [{"score": "w2", "side": side, "split": split, "value": value} for side, value in sides.items()]
-    empty, asked = pd.DataFrame(), (SimpleNamespace(scores={"w2": SCORES["w2"]}, judges=BASELINES),)
+    empty, asked = pd.DataFrame(), (SimpleNamespace(scores={"w2": SCORES["w2"]}, baselines=BASELINES),)
     found = Evaluation(pd.DataFrame(rows), empty, empty, {}, metrics=asked, cells=None).table.loc["w2"]
     assert found["reach"] == pytest.approx(1.96 * np.sqrt((x.var() + y.var()) / 400), rel=0.06)
     assert found["generated_high"] - found["generated"] == pytest.approx(1.96 * x.std() / 20, rel=0.06)

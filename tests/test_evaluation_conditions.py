@@ -11,7 +11,7 @@ from scipy import sparse
 from latdiff_core.errors import DataError
 from latdiff_core.evaluation import METRICS, evaluate
 from latdiff_core.evaluation.conditions import check_labels, condition_table, effects_asked, joined_labels
-from latdiff_core.evaluation.evaluation import _condition_table
+from latdiff_core.evaluation.evaluation import _by_condition_table
 
 
 def test_beside_a_condition_stands_the_trivial_generator_nearest_to_real():
@@ -23,8 +23,8 @@ def test_beside_a_condition_stands_the_trivial_generator_nearest_to_real():
         for side, (w2, accuracy) in of_side.items()
     ]
     few = [{**row, "condition": "T"} for row in rows if row["side"] in ("generated", "real")]
-    table = _condition_table(rows + few)
-    assert _condition_table(few)["w2_trivial"].isna().all()
+    table = _by_condition_table(rows + few)
+    assert _by_condition_table(few)["w2_trivial"].isna().all()
     assert table.loc["B", ["w2_trivial", "label_accuracy_trivial"]].tolist() == [4.0, 0.85]
     assert table.loc["T", ["w2_trivial", "label_accuracy_trivial"]].isna().all()
     assert table.loc["B", ["w2", "w2_real", "cells"]].tolist() == [5.5, 4.5, 12]
@@ -38,7 +38,7 @@ def test_trivial_generators_are_compared_with_real_cells_in_the_splits_that_have
         for split in range(2)
         for side, w2 in list(of_side.items())[: 4 - 2 * split]
     ]
-    assert _condition_table(rows).loc["B", ["w2_real", "w2_trivial"]].tolist() == [6.0, 4.5]
+    assert _by_condition_table(rows).loc["B", ["w2_real", "w2_trivial"]].tolist() == [6.0, 4.5]
 
 
 def test_generated_cells_say_what_they_are_compared_by(halves, quick):

@@ -159,7 +159,7 @@ def test_checkpoints_are_written_at_the_first_epoch_the_last_and_when_it_is_time
     assert written == 2 * epochs
 
 
-def test_the_weights_of_the_best_held_out_loss_are_kept(make_model, tiny_data, tmp_path, monkeypatch):
+def test_the_weights_of_the_best_validation_loss_are_kept(make_model, tiny_data, tmp_path, monkeypatch):
     losses, looked_at = [1.0, 0.5, 2.0], []
 
     def validation_step(self, *_):

@@ -173,7 +173,7 @@ def test_training_shuffles_anew_in_every_epoch(make_model, tiny_data, monkeypatc
     make_model().fit(tiny_data, progress=False)
     assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2])
     assert orders[0] != orders[1] != orders[2] != orders[0]
-    assert len(orders[0]) == 108, "a tenth of the cells is held out"
+    assert len(orders[0]) == 108, "a tenth of the cells validates"
 
 
 def test_small_data_get_the_passes_that_the_fewest_steps_need(make_model, tiny_data):
@@ -242,13 +242,13 @@ def test_compiling_without_a_compiler_is_refused_before_anything_is_trained(
 
 
 def test_of_every_category_one_cell_at_least_is_trained_on():
-    """A rare perturbation that is held out whole would have an embedding that was never trained."""
+    """A rare perturbation whose cells all validate would have an embedding that was never trained."""
     types, donors = np.arange(200) // 2, np.arange(200) % 7
-    train, held_out = fitting.split_cells(200, 0.5, 0, [types, donors])
+    train, validation = fitting.split_cells(200, 0.5, 0, [types, donors])
     assert set(types[train]) == set(types)
     assert set(donors[train]) == set(donors)
-    assert sorted([*train, *held_out]) == list(range(200))
-    assert 50 < len(held_out) < 100
+    assert sorted([*train, *validation]) == list(range(200))
+    assert 50 < len(validation) < 100
     plain = np.random.default_rng(0).permutation(200)
     np.testing.assert_array_equal(fitting.split_cells(200, 0.5, 0)[1], np.sort(plain[:100]))
 

@@ -102,6 +102,10 @@ def fit(
     precision: Annotated[
         str | None, typer.Option(help="Of the matrix products: float32 or bfloat16.", show_default="float32")
     ] = None,
+    accelerator: Annotated[
+        str | None, typer.Option(help="auto (a GPU if there is one), cpu or gpu.", show_default="auto")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random in training.", show_default="0")] = None,
     set_: Sets = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
     overwrite: Overwrite = False,
@@ -109,7 +113,10 @@ def fit(
     """Train a model on raw counts."""
     from latdiff_core.cli.fitting import fit_to_folder
 
-    given = {"devices": devices, "nodes": nodes, "strategy": strategy, "precision": precision}
+    given = {
+        "devices": devices, "nodes": nodes, "strategy": strategy, "precision": precision, "accelerator": accelerator,
+        "seed": seed,
+    }  # fmt: skip
     fit_to_folder(
         data, out, conditions=condition or [], nuisance=nuisance or [], recipe=recipe, config=config, layer=layer,
         sets=set_ or [], training={f"training.{key}": value for key, value in given.items() if value is not None},
@@ -135,7 +142,7 @@ def generate(
     seed: Seed = 0,
     accelerator: Annotated[
         Literal["auto", "cpu", "gpu"],
-        typer.Option(help="auto: a GPU if there is one; of the same seed it makes others."),
+        typer.Option(help="auto: a GPU if there is one. For the same seed a GPU and a CPU make different cells."),
     ] = "auto",
     set_: SamplingSets = None,
     overwrite: Overwrite = False,
@@ -188,11 +195,10 @@ def evaluate(
     """Compare generated with held-out cells, each figure beside what real cells and trivial generators score."""
     from latdiff_core.cli.asking import settings
     from latdiff_core.cli.output import print_evaluation
-    from latdiff_core.data import refuse_existing
-    from latdiff_core.data.files import refuse_folder
     from latdiff_core.errors import DataError
     from latdiff_core.evaluation import evaluate as run
     from latdiff_core.evaluation import write_report
+    from latdiff_core.paths import refuse_existing, refuse_folder
 
     files = [path for path in (report, json) if path is not None]
     for path in files:

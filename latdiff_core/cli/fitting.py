@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 import typer
 
-from latdiff_core.checkpoint import refuse_unless_run
 from latdiff_core.configs import parse_override
-from latdiff_core.data.files import remove
 from latdiff_core.errors import ConfigError, TrainingInterrupted
 from latdiff_core.model import LatentDiffusion, best_row
+from latdiff_core.paths import remove
 from latdiff_core.ranks import is_first
+from latdiff_core.run_folder import refuse_unless_run
 from latdiff_core.sparse_product import goes_sparse
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from latdiff_core.data import open_anndata, stratified_split, write_anndata
-from latdiff_core.data.files import check_output, remove
+from latdiff_core.data.files import check_output
 from latdiff_core.data.observations import attribute_column
 from latdiff_core.errors import DataError, OutputExistsError
+from latdiff_core.paths import remove
 
 TRAIN, HELD_OUT = "train.h5ad", "held_out.h5ad"
 

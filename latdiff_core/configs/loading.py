@@ -72,7 +72,13 @@ def dump_config(config: ModelConfig) -> str:
 
 
 def apply_overrides(raw: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
-    """Set values by dotted path in a copy of a raw config; numbers address items of a list."""
+    """Set values by dotted path in a copy of a raw config; numbers address items of a list.
+
+    Raises
+    ------
+    ConfigError
+        If a path leads through a value, or to an item that a list does not have.
+    """
     merged: dict[str, Any] = deepcopy(dict(raw))
     for dotted, value in overrides.items():
         *parents, last = dotted.split(".")
@@ -82,13 +88,19 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Overrides) -> dict[str, A
                 node[key] = {"kind": node[key]}  # a component given by its bare name
             node = node[_index(node, key, dotted)] if isinstance(node, list) else node.setdefault(key, {})
             if not isinstance(node, dict | list):
-                raise ConfigError(f"--set {dotted}: {key} is a value and has no fields")
+                raise ConfigError(f"override {dotted}: {key} is a value and has no fields")
         node[_index(node, last, dotted)] = deepcopy(value)
     return merged
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Read ``a.b.c=value``, the value in YAML."""
+    """Read ``a.b.c=value``, the value in YAML.
+
+    Raises
+    ------
+    ConfigError
+        If it is written otherwise.
+    """
     path, equals, value = text.partition("=")
     if not equals or not path:
         raise ConfigError(f"--set {text}: write it as path=value, e.g. --set autoencoder.latent_dim=48")
@@ -108,7 +120,7 @@ def _index(node: Any, key: str, dotted: str) -> Any:
     if not isinstance(node, list):
         return key
     if not key.isdigit() or int(key) >= len(node):
-        raise ConfigError(f"--set {dotted}: {key!r} is not one of the {len(node)} items 0 … {len(node) - 1}")
+        raise ConfigError(f"override {dotted}: {key!r} is not one of the {len(node)} items 0 … {len(node) - 1}")
     return int(key)
 
 

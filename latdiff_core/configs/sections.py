@@ -121,7 +121,7 @@ class DiffusionConfig(Config):
 
 
 class AutoencoderTraining(Config):
-    """How stage 1 is trained: AdamW, cosine decay, clipped gradients, averaged weights, best epoch by held-out loss."""
+    """How stage 1 is trained: AdamW, cosine decay, clipped gradients, averaged weights, best epoch by validation."""
 
     epochs: PositiveInt = 100
     """Passes over the training cells."""
@@ -146,7 +146,7 @@ class AutoencoderTraining(Config):
 
 
 class DiffusionTraining(Config):
-    """How stage 2 is trained: AdamW with warm-up and cosine decay, averaged weights, best check by held-out loss."""
+    """How stage 2 is trained: AdamW with warm-up and cosine decay, averaged weights, best check by validation loss."""
 
     steps: PositiveInt = 5000
     """Training steps."""
@@ -163,7 +163,7 @@ class DiffusionTraining(Config):
     ema_decay: Fraction = 0.999
     """Decay of the exponential moving average of the weights, which is what sampling uses."""
     checks: PositiveInt = 20
-    """How often at most the held-out loss is measured; the largest divisor of ``steps``."""
+    """How often at most the validation loss is measured; the largest divisor of ``steps``."""
 
 
 class TrainingConfig(Config):
@@ -172,7 +172,7 @@ class TrainingConfig(Config):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of everything random in training."""
     validation_fraction: Fraction = 0.1
-    """Share of the cells, at most 10,000, held out to choose the best weights; 0 trains on all and keeps the last."""
+    """Share of the cells, at most 10,000, that choose the best weights; 0 trains on all, keeps the last."""
     accelerator: Accelerator = "auto"
     """Where training computes; ``auto`` is a GPU if there is one. Generation has its own."""
     devices: PositiveInt = 1

@@ -2,7 +2,7 @@
 
 from latdiff_core.data.chunks import Counts, chunks
 from latdiff_core.data.demo import demo_data
-from latdiff_core.data.files import check_output, open_anndata, read_anndata, refuse_existing, write_anndata
+from latdiff_core.data.files import check_output, open_anndata, read_anndata, write_anndata
 from latdiff_core.data.first_reading import FirstReading, read_through
 from latdiff_core.data.gene_statistics import gene_statistics, principal_components
 from latdiff_core.data.observations import annotation_table, decode_obs, decode_obsm, encode_obs, unknown_values
@@ -41,7 +41,6 @@ __all__ = [
     "read_anndata",
     "read_request",
     "read_through",
-    "refuse_existing",
     "stratified_split",
     "unknown_values",
     "write_anndata",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latdiff_core.errors import DataError, OutputExistsError
+from latdiff_core.errors import DataError
+from latdiff_core.paths import refuse_existing, written_whole
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -31,7 +30,7 @@ def read_anndata(source: AnnData | str | Path) -> AnnData:
     import anndata
 
     path = Path(source)
-    with _reading(path):
+    with reading(path):
         return anndata.read_h5ad(path) if path.suffix == ".h5ad" else anndata.read_zarr(path)
 
 
@@ -56,7 +55,7 @@ def open_anndata(source: AnnData | str | Path) -> Iterator[AnnData]:
         return
     import anndata
 
-    with _reading(path):
+    with reading(path):
         adata = anndata.read_h5ad(path, backed="r")
     try:
         yield adata
@@ -65,33 +64,16 @@ def open_anndata(source: AnnData | str | Path) -> Iterator[AnnData]:
 
 
 def write_anndata(adata: AnnData, path: str | Path, overwrite: bool = False) -> None:
-    """Write to a temporary name beside ``path`` and rename, so that a kill leaves no half-written file."""
+    """Write whole or not at all."""
     path = Path(path)
     check_output(path, overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
+    with written_whole(path) as temporary:
         if path.suffix == ".h5ad":
             adata.write_h5ad(temporary, compression="gzip")
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # on the coming default of the zarr format
                 adata.write_zarr(temporary)
-        replace(temporary, path)
-    finally:
-        remove(temporary)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 under a temporary name beside ``path`` and rename, replacing a file that is there, but no folder."""
-    refuse_folder(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        replace(temporary, path)
-    finally:
-        remove(temporary)
 
 
 def check_input(path: Path) -> None:
@@ -115,46 +97,8 @@ def check_output(path: Path, overwrite: bool) -> None:
     refuse_existing(path, overwrite)
 
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise OutputExistsError if something is there that nobody allowed to be replaced."""
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists; choose another name, or allow it to be replaced with --overwrite")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir():
-        raise OutputExistsError(f"{path} cannot be made, because {folder} is a file; choose another name")
-
-
-def refuse_folder(path: Path) -> None:
-    """Raise OutputExistsError where a file is to be written and a folder stands."""
-    if path.is_dir():
-        raise OutputExistsError(f"{path} is a folder; give the name of a file")
-
-
-def replace(temporary: Path, path: Path) -> None:
-    """Move a finished file or folder to its name, replacing what is there."""
-    if path.is_dir():  # a folder cannot be renamed onto another: step aside first
-        aside = path.with_name(f".{path.name}.{os.getpid()}.old")
-        path.rename(aside)
-        try:
-            temporary.rename(path)
-        except BaseException:
-            aside.rename(path)
-            raise
-        remove(aside)
-    else:
-        temporary.replace(path)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
     """Say of which file it is that something could not be read."""
     check_input(path)
     try:
@@ -167,7 +111,7 @@ def _lies_by_cells(path: Path) -> bool:
     """Whether ``X`` is a matrix of numbers, dense or CSR and complete; another is read whole, or refused then."""
     import h5py
 
-    with _reading(path), h5py.File(path, "r") as file:
+    with reading(path), h5py.File(path, "r") as file:
         x = file.get("X")
         if isinstance(x, h5py.Dataset):
             return x.ndim == 2 and x.dtype.kind in "iuf"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse
 
 from latdiff_core.data.chunks import Counts
-from latdiff_core.data.files import check_input, read_anndata
+from latdiff_core.data.files import read_anndata, reading
 from latdiff_core.data.raw_counts import MatrixNames, check_matrix, checked_counts, raw_counts
 from latdiff_core.errors import DataError
 
@@ -170,22 +170,18 @@ def _counts(file: Any, path: Path, cells: AnnData, layer: str | None) -> CountsO
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """The file or folder as a group that is only read."""
-    check_input(path)
-    try:
-        if path.suffix == ".h5ad":
-            import h5py
-
-            file = h5py.File(path, "r")
-        else:
-            import zarr
-
-            group = zarr.open_group(path, mode="r")
-    except Exception as error:
-        raise DataError(f"{path} cannot be read as AnnData ({type(error).__name__}: {error})") from error
     if path.suffix == ".h5ad":
-        with closing(file):
+        import h5py
+
+        with reading(path):
+            file = h5py.File(path, "r")
+        with file:
             yield file
     else:
+        import zarr
+
+        with reading(path):
+            group = zarr.open_group(path, mode="r")
         yield group
 
 
@@ -194,11 +190,9 @@ def _annotations(file: Any, path: Path, keys: Sequence[str]) -> AnnData:
     import anndata
     from anndata.io import read_elem
 
-    try:
+    with reading(path):
         obs, var = read_elem(file["obs"]), read_elem(file["var"])
         obsm = {key: read_elem(file[f"obsm/{key}"]) for key in keys if f"obsm/{key}" in file}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # on names that repeat, which are refused later
             return anndata.AnnData(obs=obs, var=var, obsm=obsm)
-    except Exception as error:
-        raise DataError(f"{path} cannot be read as AnnData ({type(error).__name__}: {error})") from error

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from scipy import sparse
 from torch import Tensor
 
-from latdiff_core.data.files import remove
 from latdiff_core.errors import DataError, OutputExistsError
+from latdiff_core.paths import remove
 
 REQUEST = "request.json"
 POLL = 0.2
@@ -61,7 +61,8 @@ class PartsFolder:
             holds = f"{self.folder} holds parts of another request (another {', '.join(differing) or 'version'})"
             if not overwrite:
                 raise OutputExistsError(
-                    f"{holds}; ask for the same again to go on with it, or remove it, or allow that with --overwrite"
+                    f"{holds}; ask for the same again to go on with it, or remove it, or allow that (--overwrite, in "
+                    "Python overwrite=True)"
                 )
             if leader:
                 aside = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.old")

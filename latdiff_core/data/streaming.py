@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from latdiff_core.data.files import remove
 from latdiff_core.data.parts import PartsFolder
+from latdiff_core.paths import remove
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy import sparse
 
+from latdiff_core.evaluation.cells import gene_moments
+
 TRIVIAL = ("mean profile", "gene by gene")
 COPIES = ("training cells",)
 BASELINES = TRIVIAL + COPIES
@@ -56,8 +58,7 @@ def _poisson(cells: sparse.csr_matrix, n: int, rng: np.random.Generator) -> spar
 
 def _negative_binomial(cells: sparse.csr_matrix, n: int, rng: np.random.Generator) -> sparse.csr_matrix:
     """Gamma-Poisson with Var = mu + mu^2 / theta by moments; genes without overdispersion are Poisson."""
-    mean = np.asarray(cells.mean(0), dtype=np.float64).ravel()
-    variance = np.asarray(cells.multiply(cells).mean(0), dtype=np.float64).ravel() - mean**2
+    mean, variance = gene_moments(cells)
     dispersed = variance > mean * (1 + SMALLEST_EXCESS)
     theta = mean[dispersed] ** 2 / (variance - mean)[dispersed]
 

@@ -122,16 +122,16 @@ def evaluate(
                 by_condition += [{"split": split, **row} for row in found]
             if split < BASELINE_SPLITS:
                 by_gene.append(np.stack([gene_wasserstein(sides[s].values, half.values) for s in (GENERATED, REAL)]))
-    conditions = _condition_table(by_condition)
+    compared = _by_condition_table(by_condition)
     return Evaluation(
         values=pd.DataFrame(rows),
-        conditions=conditions,
+        conditions=compared,
         genes=_gene_table(cells, np.mean(by_gene, axis=0)),
         settings={
             **sizes, "genes": len(cells.reference.genes), "cells_per_side": cells.n, "splits": int(splits),
             "seed": int(seed), "components": cells.reference.space.loadings.shape[1],
             "conditions": list(cells.conditions), "control": control,
-            "notes": [*cells.notes, *_left_out(conditions, cells.reference)],
+            "notes": [*cells.notes, *_left_out(compared, cells.reference)],
         },
         metrics=tuple(metrics),
         cells=cells,
@@ -169,7 +169,7 @@ def _by_condition(sides: Mapping[str, CellSet], half: CellSet, reference: Refere
     return rows
 
 
-def _condition_table(rows: list[dict[str, object]]) -> pd.DataFrame:
+def _by_condition_table(rows: list[dict[str, object]]) -> pd.DataFrame:
     """Means over the splits: a row per condition, columns such as ``w2``, ``w2_real``, ``w2_reach``, ``w2_trivial``."""
     if not rows:
         return pd.DataFrame(columns=["cells"], index=pd.Index([], name="condition"))

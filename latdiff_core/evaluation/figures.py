@@ -10,6 +10,8 @@ import numpy as np
 from scipy import sparse
 
 from latdiff_core.cpu import one_numba_thread
+from latdiff_core.evaluation.cells import gene_moments
+from latdiff_core.evaluation.metrics.genes import zero_share
 from latdiff_core.evaluation.prepare import Prepared
 from latdiff_core.evaluation.result import GENERATED, REAL, Evaluation
 
@@ -144,7 +146,7 @@ def _draw_embedding(axes: Any, points: list[np.ndarray], cells: Prepared) -> Non
 
 def _draw_mean_variance(axis: Axes, cells: Prepared) -> None:
     for mean, matrix, style in _per_gene(cells):
-        variance = np.asarray(matrix.multiply(matrix).mean(0)).ravel() - mean**2
+        _, variance = gene_moments(matrix)
         seen = (mean > 0) & (variance > 0)
         axis.scatter(mean[seen], variance[seen], **style)
     axis.set(xscale="log", yscale="log", ylabel="variance", title="Mean and variance")
@@ -154,7 +156,7 @@ def _draw_mean_variance(axis: Axes, cells: Prepared) -> None:
 
 def _draw_zeros(axis: Axes, cells: Prepared) -> None:
     for mean, matrix, style in _per_gene(cells):
-        zeros = 1 - matrix.getnnz(axis=0) / matrix.shape[0]
+        zeros = zero_share(matrix)
         axis.scatter(mean[mean > 0], zeros[mean > 0], **style)
     axis.set(xscale="log", ylabel="share of zeros", title="Zeros")
     grid = np.geomspace(*axis.get_xlim(), 200)

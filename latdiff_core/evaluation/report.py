@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from latdiff_core import __version__
-from latdiff_core.data.files import write_text
 from latdiff_core.evaluation.baselines import BASELINE_SPLITS, BASELINES
 from latdiff_core.evaluation.figures import condition_figure, gene_figure, overview_figure, score_figure
 from latdiff_core.evaluation.result import GENERATED, REAL, Evaluation
+from latdiff_core.paths import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from latdiff_core.data.files import write_text
 from latdiff_core.evaluation.baselines import BASELINES
 from latdiff_core.evaluation.metrics import METRICS, Metric, Score
 from latdiff_core.evaluation.prepare import Prepared
+from latdiff_core.paths import write_text
 
 GENERATED, REAL = "generated", "real"
 Standing = Literal["like real", "between", "trivial", "cannot tell", "unknown"]
@@ -83,9 +83,9 @@ class Evaluation:
         table["reach"] = INTERVAL * (pairs[GENERATED] - pairs[REAL]).groupby("score").std()
         table["distance"] = (table[GENERATED] - table[REAL]).abs()
         off = pairs[list(BASELINES)].sub(pairs[REAL], axis=0).groupby("score").mean().abs()  # in splits that have both
-        judged = {key: off.loc[key, list(metric.judges)].fillna(np.inf) for key, metric in self.metric_of.items()}
-        table["nearest"] = pd.Series({key: distances.idxmin() for key, distances in judged.items()})
-        table["trivial"] = pd.Series({key: distances.min() for key, distances in judged.items()})
+        compared = {key: off.loc[key, list(metric.baselines)].fillna(np.inf) for key, metric in self.metric_of.items()}
+        table["nearest"] = pd.Series({key: distances.idxmin() for key, distances in compared.items()})
+        table["trivial"] = pd.Series({key: distances.min() for key, distances in compared.items()})
         table["standing"] = [_standing(row) for _, row in table.iterrows()]
         return table
 

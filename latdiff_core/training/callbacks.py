@@ -48,7 +48,7 @@ class SeedEpochs(Callback):
 
 
 class StageProgress(Callback):
-    """One bar over all steps of a stage, with the newest held-out loss."""
+    """One bar over all steps of a stage, with the newest validation loss."""
 
     def __init__(self, title: str) -> None:
         self.bar = Progress(

@@ -1,7 +1,8 @@
-"""Checkpoints of a stage: written now and then while it trains, with all that is needed to go on."""
+"""Checkpoints of a fit: written now and then while a stage trains, taken up only for the same data and config."""
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from pathlib import Path
@@ -11,11 +12,52 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from latdiff_core.errors import RunFolderError
+from latdiff_core.configs import ModelConfig, dump_config
+from latdiff_core.errors import OutputExistsError, RunFolderError
+from latdiff_core.run_folder import FORMAT
 
+RUN = "run.json"
 SECONDS_BETWEEN = 30.0
 """An interruption loses at most so much and an epoch. A checkpoint is five times the weights: of pbmc3k
 140 MB, or a sixth of an epoch of stage 1 on one thread, and many epochs on a GPU."""
+
+
+def open_checkpoints(folder: Path, config: ModelConfig, data: str, on_disk: bool, resume: bool) -> None:
+    """Begin a checkpoint folder, or check that the one there belongs to this fit.
+
+    Raises
+    ------
+    OutputExistsError
+        If the folder holds checkpoints and ``resume`` is not given.
+    RunFolderError
+        If there is nothing to resume, or it belongs to other data, another config or another version of latdiff, or was
+        begun in memory and would go on from disk (or the reverse), where cells are shuffled differently.
+    """
+    now = {"format": FORMAT, "config": dump_config(config), "data": data, "on_disk": on_disk}
+    run = folder / RUN
+    if not resume:
+        if run.exists():
+            raise OutputExistsError(
+                f"{folder} holds the checkpoints of an interrupted fit; resume it (--resume, in Python resume=True), "
+                "or remove the folder to begin anew"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        run.write_text(json.dumps(now))
+        return
+    if not run.is_file():
+        raise RunFolderError(f"{folder} holds no checkpoints to resume from; fit without resuming")
+    try:
+        before = json.loads(run.read_text())
+    except ValueError:
+        raise RunFolderError(f"{run} is damaged; remove {folder} and fit again") from None
+    if before.get("format") != FORMAT:
+        raise RunFolderError(f"the checkpoints in {folder} are of another version of latdiff; remove it and fit again")
+    for what, name in (("config", "config"), ("data", "training data"), ("on_disk", "way of reading them (on_disk)")):
+        if before.get(what) != now[what]:
+            raise RunFolderError(
+                f"the checkpoints in {folder} belong to another {name}; repeat the fit exactly as it was begun, or "
+                "remove the folder to begin anew"
+            )
 
 
 class RegularCheckpoint(Checkpoint):

@@ -23,7 +23,8 @@ from latdiff_core.data import gene_statistics
 from latdiff_core.device import chosen_device
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import RunFolderError
-from latdiff_core.generation import warn_of_untrained_branches
+from latdiff_core.guidance_check import warn_of_untrained_branches
+from latdiff_core.paths import write_text
 from latdiff_core.ranks import is_first, wait_for_all
 from latdiff_core.training.batches import CellBatch, CellData, InOrder, LatentBatch, LatentData, Shuffled, loader
 from latdiff_core.training.block_shuffle import BlockShuffled, BufferedCells
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 ENCODING_BATCH = 512
 ENCODING_CHUNK = 16 * ENCODING_BATCH
 """Cells of one reading."""
-MOST_HELD_OUT = 10_000
+MOST_VALIDATION = 10_000
 """The mean loss of more cells is hardly more certain, and they are held in memory."""
 ACTIVE_VARIANCE = 0.01
 """A latent dimension is active if the variance of its posterior means exceeds this (Burda et al. 2016,
@@ -67,7 +68,7 @@ def fit_model(config: ModelConfig, cells: CellData, folder: Path, progress: bool
     """Train both stages, with checkpoints under ``folder``, from which a second call goes on.
 
     Of cells whose counts are on disk, only some at a time are in memory: a buffer of those trained on, and at most
-    10,000 that are held out. Latents and conditions of all cells are in memory in either case.
+    10,000 for validation. Latents and conditions of all cells are in memory in either case.
 
     Raises
     ------
@@ -87,18 +88,18 @@ def fit_model(config: ModelConfig, cells: CellData, folder: Path, progress: bool
         torch.manual_seed(seed)
         known = cells.annotations.together().values
         codes = [values.numpy() for values in known if values.dtype == torch.int64]
-        train, held_out = split_cells(len(cells), config.training.validation_fraction, seed, codes)
+        train, validation = split_cells(len(cells), config.training.validation_fraction, seed, codes)
         autoencoder = build_autoencoder(config, cells.schema, gene_statistics(cells.counts, train))
         diffusion = build_diffusion(config, cells.schema)
         if is_first():
             warn_of_untrained_branches(diffusion.guidance, diffusion.guidance)
-        first = _fit_autoencoder(autoencoder, config, cells, train, held_out, folder, progress)
+        first = _fit_autoencoder(autoencoder, config, cells, train, validation, folder, progress)
         autoencoder.to(device if alone else "cpu")
         latents = encode_cells(autoencoder, cells, joint=config.diffusion.library == "joint")
         autoencoder.cpu()
         standardise(diffusion, latents, train)
         active = report_activity(latents.loc[:, : autoencoder.latent_dim])
-        second = _fit_diffusion(diffusion, config, latents, train, held_out, folder, progress)
+        second = _fit_diffusion(diffusion, config, latents, train, validation, folder, progress)
     wait_for_all()  # before the first process may remove the folder that all have read
     return FitResult(autoencoder, diffusion, {"autoencoder": first, "diffusion": second}, active)
 
@@ -106,19 +107,19 @@ def fit_model(config: ModelConfig, cells: CellData, folder: Path, progress: bool
 def split_cells(
     n: int, fraction: float, seed: int, categories: Iterable[np.ndarray] = ()
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the cells trained on and of those, at most 10,000, held out to choose the best weights.
+    """Indices of the cells trained on and of those, at most 10,000, that validate: they choose the best weights.
 
     Of each category, given as codes (n,) of one attribute after the other, at least one cell is trained on: what a
     network is never shown it cannot be asked for.
     """
     order = np.random.default_rng(seed).permutation(n)
-    size = min(round(fraction * n), n - 1, MOST_HELD_OUT)
-    train, held_out = order[size:], order[:size]
+    size = min(round(fraction * n), n - 1, MOST_VALIDATION)
+    train, validation = order[size:], order[:size]
     for codes in categories:
-        found, firsts = np.unique(codes[held_out], return_index=True)
+        found, firsts = np.unique(codes[validation], return_index=True)
         lacking = firsts[~np.isin(found, codes[train])]
-        train, held_out = np.append(train, held_out[lacking]), np.delete(held_out, lacking)
-    return np.sort(train), np.sort(held_out)
+        train, validation = np.append(train, validation[lacking]), np.delete(validation, lacking)
+    return np.sort(train), np.sort(validation)
 
 
 def encode_cells(autoencoder: CountAutoencoder, cells: CellData, joint: bool) -> LatentBatch:
@@ -183,7 +184,7 @@ def _fit_autoencoder(
     config: ModelConfig,
     cells: CellData,
     train: np.ndarray,
-    held_out: np.ndarray,
+    validation: np.ndarray,
     folder: Path,
     progress: bool,
 ) -> list[dict[str, float]]:
@@ -203,7 +204,7 @@ def _fit_autoencoder(
         AutoencoderStage(model, section, cells=len(train), compiled=config.training.compile),
         "autoencoder",
         batches,
-        loader(cells.subset(held_out), InOrder(len(held_out), ENCODING_BATCH)) if len(held_out) else None,
+        loader(cells.subset(validation), InOrder(len(validation), ENCODING_BATCH)) if len(validation) else None,
         config=config.training,
         epochs=epochs,
         ema_decay=section.ema_decay,
@@ -213,9 +214,7 @@ def _fit_autoencoder(
     model.cpu()
     if is_first():
         save_file(model.state_dict(), weights)
-        unfinished = metrics.with_suffix(".partial")
-        unfinished.write_text(json.dumps(history))
-        unfinished.replace(metrics)
+        write_text(metrics, json.dumps(history))
     return history
 
 
@@ -224,13 +223,13 @@ def _fit_diffusion(
     config: ModelConfig,
     latents: LatentBatch,
     train: np.ndarray,
-    held_out: np.ndarray,
+    validation: np.ndarray,
     folder: Path,
     progress: bool,
 ) -> list[dict[str, float]]:
     section, seed = config.training.diffusion, config.training.seed
     everything = LatentData(latents)
-    data, checked = LatentData(everything[train.tolist()]), LatentData(everything[held_out.tolist()])
+    data, checked = LatentData(everything[train.tolist()]), LatentData(everything[validation.tolist()])
     checks = max(d for d in range(1, min(section.checks, section.steps) + 1) if section.steps % d == 0)
     history = run_stage(
         DiffusionStage(model, section, seed, compiled=config.training.compile),

@@ -1,4 +1,4 @@
-"""The weights that are kept of a training: averaged over its steps, and those of the lowest held-out loss."""
+"""The weights that are kept of a training: averaged over its steps, and those of the lowest validation loss."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class KeptWeights(Callback):
-    """Averages the weights, looks at held-out cells with the average, and remembers it where their loss was lowest.
+    """Averages the weights, looks at validation cells with the average, and remembers it where their loss was lowest.
 
     The average moves by average <- average + (1 - decay) (weights - average) after each step. After n updates the decay
     is min(decay, (1 + n) / (10 + n)), so that a short training is not an average over the untrained weights that it

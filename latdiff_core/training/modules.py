@@ -21,7 +21,7 @@ from latdiff_core.interfaces import Covariates
 from latdiff_core.training.batches import CellBatch, LatentBatch
 
 VALIDATION_DRAWS = 8
-"""Fixed noise draws per held-out latent: the loss of one draw is too noisy to compare checkpoints by."""
+"""Fixed noise draws per validation latent: the loss of one draw is too noisy to compare checkpoints by."""
 
 
 class Stage(pl.LightningModule):

@@ -37,7 +37,7 @@ def run_stage(
 ) -> list[dict[str, float]]:
     """Train until ``epochs``, from the last checkpoint in ``folder`` if there is one; return the metrics of each epoch.
 
-    Afterwards the model holds the weights of the epoch with the lowest held-out loss (averaged weights where
+    Afterwards the model holds the weights of the epoch with the lowest validation loss (averaged weights where
     ``ema_decay`` is not 0), or the last ones without validation.
 
     Raises

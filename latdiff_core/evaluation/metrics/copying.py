@@ -28,7 +28,7 @@ class Copying(Metric):
         ),
     }
 
-    judges = COPIES
+    baselines = COPIES
 
     def measure(self, cells: CellSet, half: CellSet, reference: Reference) -> dict[str, float]:
         own, real = (reference.neighbours.kneighbors(s.points)[0][:, 0] for s in (cells, half))

@@ -41,14 +41,14 @@ class Metric(ABC):
         What it gives, by key.
     needs_labels
         Whether it can be asked only when a condition is compared.
-    judges
+    baselines
         The baselines that generated cells have to beat.
     """
 
     title: ClassVar[str]
     scores: ClassVar[Mapping[str, Score]]
     needs_labels: ClassVar[bool] = False
-    judges: ClassVar[tuple[str, ...]] = TRIVIAL
+    baselines: ClassVar[tuple[str, ...]] = TRIVIAL
 
     @abstractmethod
     def measure(self, cells: CellSet, half: CellSet, reference: Reference) -> dict[str, float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,11 +19,11 @@ from safetensors.torch import load_file, save_file
 from latdiff_core.assembly import build_autoencoder, build_diffusion
 from latdiff_core.autoencoder import CountAutoencoder
 from latdiff_core.configs import ModelConfig, dump_config, load_config
-from latdiff_core.data import TrainingCells, refuse_existing
-from latdiff_core.data.files import remove, replace
+from latdiff_core.data import TrainingCells
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import OutputExistsError, RunFolderError
 from latdiff_core.interfaces import INTERFACES, ComponentConfig
+from latdiff_core.paths import refuse_existing, written_whole
 from latdiff_core.registry import current_registry
 from latdiff_core.schema import DataSchema
 
@@ -62,7 +61,7 @@ class FittedModel:
 
 
 def save_run(path: Path, config: ModelConfig, fitted: FittedModel, overwrite: bool = False) -> None:
-    """Write a run folder under a temporary name and rename it.
+    """Write a run folder, whole or not at all.
 
     Raises
     ------
@@ -70,11 +69,8 @@ def save_run(path: Path, config: ModelConfig, fitted: FittedModel, overwrite: bo
         If ``path`` exists and ``overwrite`` is not given.
     """
     refuse_unless_run(path, overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    remove(temporary)
-    temporary.mkdir()
-    try:
+    with written_whole(path) as temporary:
+        temporary.mkdir()
         (temporary / CONFIG).write_text(dump_config(config), encoding="utf-8")
         (temporary / SCHEMA).write_text(fitted.schema.model_dump_json(indent=1), encoding="utf-8")
         save_file(fitted.autoencoder.state_dict(), temporary / AUTOENCODER)
@@ -86,9 +82,6 @@ def save_run(path: Path, config: ModelConfig, fitted: FittedModel, overwrite: bo
         files = {file.name: _digest(file) for file in sorted(temporary.iterdir())}
         manifest = {"format": FORMAT, **fitted.provenance, "files": files}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        replace(temporary, path)
-    finally:
-        remove(temporary)
 
 
 def refuse_unless_run(path: Path, overwrite: bool) -> None:
@@ -104,7 +97,7 @@ def load_run(path: Path) -> tuple[ModelConfig, FittedModel]:
     Raises
     ------
     RunFolderError
-        If it is missing, incomplete, damaged, or written by a newer version.
+        If it is missing, incomplete, damaged, or written by another version.
     ConfigError
         If it needs a component that is not installed.
     """

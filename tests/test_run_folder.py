@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from latdiff_core import LatentDiffusion, checkpoint
+from latdiff_core import LatentDiffusion, run_folder
 from latdiff_core.errors import ConfigError, LatdiffError, OutputExistsError, RunFolderError
 from latdiff_core.registry import Registry, use_registry
 
@@ -102,7 +102,7 @@ def test_an_edited_file_is_named(run, name):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", f'{{"format": {checkpoint.FORMAT}}}', '{"format": null, "files": {}}', "\x00\xff"]
+    "text", ["", "[]", "{}", f'{{"format": {run_folder.FORMAT}}}', '{"format": null, "files": {}}', "\x00\xff"]
 )
 def test_a_damaged_manifest_is_named(run, text):
     (run / "manifest.json").write_text(text, encoding="latin-1")
@@ -119,13 +119,13 @@ def test_a_manifest_that_lists_no_files_is_not_a_whole_run(run):
 
 @pytest.mark.parametrize("changes", [{}, {"files": ["another", "layout"]}])
 def test_a_folder_of_a_newer_format_asks_for_an_upgrade_whatever_its_layout(run, changes):
-    edit_manifest(run, format=checkpoint.FORMAT + 1, **changes)
+    edit_manifest(run, format=run_folder.FORMAT + 1, **changes)
     with pytest.raises(RunFolderError, match=r"newer version of latdiff \(format 4, .* upgrade"):
         LatentDiffusion.load(run)
 
 
 def test_a_folder_of_an_older_format_asks_for_a_new_fit(run):
-    edit_manifest(run, format=checkpoint.FORMAT - 1)
+    edit_manifest(run, format=run_folder.FORMAT - 1)
     with pytest.raises(RunFolderError, match=r"older version of latdiff \(format 2, this one reads 3\); fit again"):
         LatentDiffusion.load(run)
 
@@ -178,7 +178,7 @@ def test_a_save_that_fails_leaves_nothing_new_behind(fitted_model, run, tmp_path
         if len(calls) == 2:
             raise failure
 
-    monkeypatch.setattr(checkpoint, "save_file", fail_at_the_second)
+    monkeypatch.setattr(run_folder, "save_file", fail_at_the_second)
     with pytest.raises(type(failure)):
         fitted_model.save(run, overwrite=True)
     assert listing(tmp_path) == before

@@ -1,0 +1,73 @@
+"""Files and folders that appear whole or not at all, and never in the place of what nobody allowed to be replaced."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from latdiff_core.errors import OutputExistsError
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path``, with its ending, that takes its place at the end; after an error it is gone.
+
+    A kill leaves nothing at ``path``, or what was there before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield temporary
+        replace(temporary, path)
+    finally:
+        remove(temporary)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8, whole or not at all, replacing a file that is there, but no folder."""
+    refuse_folder(path)
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raise OutputExistsError if something is there that nobody allowed to be replaced."""
+    if path.exists() and not overwrite:
+        raise OutputExistsError(
+            f"{path} exists; choose another name, or allow it to be replaced (--overwrite, in Python overwrite=True)"
+        )
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise OutputExistsError(f"{path} cannot be made, because {folder} is a file; choose another name")
+
+
+def refuse_folder(path: Path) -> None:
+    """Raise OutputExistsError where a file is to be written and a folder stands."""
+    if path.is_dir():
+        raise OutputExistsError(f"{path} is a folder; give the name of a file")
+
+
+def replace(temporary: Path, path: Path) -> None:
+    """Move a finished file or folder to its name, replacing what is there."""
+    if path.is_dir():  # a folder cannot be renamed onto another: step aside first
+        aside = path.with_name(f".{path.name}.{os.getpid()}.old")
+        path.rename(aside)
+        try:
+            temporary.rename(path)
+        except BaseException:
+            aside.rename(path)
+            raise
+        remove(aside)
+    else:
+        temporary.replace(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
