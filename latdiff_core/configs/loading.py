@@ -39,7 +39,13 @@ def load_config(raw: Mapping[str, Any], overrides: Overrides | None = None) -> M
 
 
 def read_config(path: str | Path, overrides: Overrides | None = None) -> ModelConfig:
-    """Read and validate a YAML file."""
+    """Read and validate a YAML file.
+
+    Raises
+    ------
+    ConfigError
+        If it does not exist, is no YAML, or what ``load_config`` raises.
+    """
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path} does not exist; give a YAML file, or a recipe ({known(current_registry().recipes)})")

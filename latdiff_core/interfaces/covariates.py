@@ -32,7 +32,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Covariates:
-    """What is known of each cell beside its counts, coded so that 0 is unknown; for nuisance it is also the average cell.
+    """What is known of each cell beside its counts, coded so that 0 is unknown; for nuisance also the average cell.
 
     A categorical attribute is one-hot minus the categories' shares, a number is standardised. After a condition's
     number, or vector, comes 1 where it is known: the average dose is a dose, and not the lack of one.
