@@ -19,6 +19,7 @@ __all__ = [
     "PluginError",
     "RunFolderError",
     "ShapeError",
+    "TrainingDiverged",
     "TrainingInterrupted",
     "known",
     "require_seed",
@@ -54,6 +55,10 @@ class OutputExistsError(LatdiffError):
 
 class PluginError(LatdiffError):
     """Installed plugins that contradict each other or the hook specification."""
+
+
+class TrainingDiverged(LatdiffError):
+    """A loss that is no number any more; the message says what to change."""
 
 
 class TrainingInterrupted(LatdiffError):

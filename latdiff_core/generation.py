@@ -141,8 +141,20 @@ class Generation:
         """Library sizes (batch,) of what was sampled, or of training cells of these conditions."""
         training = self.request.training
         if self.diffusion.dim > self.autoencoder.latent_dim:
-            return _library_sizes(x[:, -1], training.library, wanted)
+            sizes, moved = _library_sizes(x[:, -1], training.library, wanted)
+            if moved and "moved" not in self._said:
+                self._said.add("moved")
+                log.warning(
+                    "generated library sizes far outside the training cells' range are moved to it (%d of %d where it "
+                    "was first seen; not said again)", moved, wanted,
+                )  # fmt: skip
+            return sizes
         return training.library[self._alike.draw(conditions.values, len(conditions), generator)].to(x)
+
+    @cached_property
+    def _said(self) -> set[str]:
+        """Warnings that were given, of which one is enough for all blocks."""
+        return set()
 
     @cached_property
     def _alike(self) -> MatchingCells:
@@ -166,8 +178,8 @@ def on_device(generator: torch.Generator, device: torch.device) -> torch.Generat
     return torch.Generator(device).manual_seed(int(seed))
 
 
-def _library_sizes(log_library: Tensor, training: Tensor, wanted: int) -> Tensor:
-    """Generated library sizes (batch,), kept, with a warning, within e-fold of the training cells' range.
+def _library_sizes(log_library: Tensor, training: Tensor, wanted: int) -> tuple[Tensor, int]:
+    """Generated library sizes (batch,), kept within e-fold of the training cells' range, and how many were outside.
 
     Only the first ``wanted`` are of cells that were asked for, and judged.
 
@@ -184,6 +196,4 @@ def _library_sizes(log_library: Tensor, training: Tensor, wanted: int) -> Tensor
             "cells: the diffusion is trained too little, or the guidance is too strong; raise "
             "training.diffusion.steps, lower the scale of diffusion.guidance, or give library sizes"
         )
-    if outside:
-        log.warning("%d of %d generated library sizes were moved to the training cells' range", outside, wanted)
-    return log_library.clamp(low, high).exp()
+    return log_library.clamp(low, high).exp(), outside

@@ -149,13 +149,14 @@ class LatentDiffusion:
         TrainingInterrupted
             At Ctrl-C.
         """
-        from latdiff_core.training import CellData, fit_model, open_checkpoints
+        from latdiff_core.training import CellData, check_strategy, fit_model, open_checkpoints
 
         check_assembly(self.config)
         versions = used_versions(self.config)  # missed before training where a component is not registered
         training = self.config.training
         processes = training.devices * training.nodes
         check_world(training.devices, training.nodes)
+        check_strategy(training.strategy)
         uses_gpu(training.accelerator)  # one that is not there is missed before anything is begun
         if training.compile:
             require_compiler()

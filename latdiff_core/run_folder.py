@@ -32,6 +32,8 @@ FORMAT = 3
 CONFIG, SCHEMA, MANIFEST, METRICS = "config.yaml", "schema.json", "manifest.json", "metrics.csv"
 AUTOENCODER, DIFFUSION = "autoencoder.safetensors", "diffusion.safetensors"
 TRAINING_CELLS = "training_cells.safetensors"
+CHECKPOINTS = "run.json"
+"""What tells a folder of checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,12 @@ def refuse_unless_run(path: Path, overwrite: bool) -> None:
     refuse_existing(path, overwrite)
     if path.exists() and not (path / MANIFEST).is_file():
         raise OutputExistsError(f"{path} exists and is not a run folder, so it is not replaced; choose another name")
+
+
+def refuse_unless_checkpoints(path: Path) -> None:
+    """Raise OutputExistsError where checkpoints are to be, and removed in the end, if something else is there."""
+    if path.exists() and not (path / CHECKPOINTS).is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise OutputExistsError(f"{path} is in the way: checkpoints go there; move it, or choose another name")
 
 
 def load_run(path: Path) -> tuple[ModelConfig, FittedModel]:

@@ -17,7 +17,10 @@ import pandas as pd
 import pytest
 import yaml
 
+import latdiff_core
 from latdiff_core.cli import main
+from latdiff_core.configs import dump_config, recipe_config
+from latdiff_core.run_folder import FORMAT
 
 SETS = [
     "autoencoder.latent_dim=4",
@@ -95,6 +98,8 @@ def test_a_table_library_and_sampler_can_be_asked_for(latdiff, run_folder, tmp_p
         (["-n", "5", "--where", "donor=1"], "no condition 'donor'; known: cell_type, dose"),
         (["-n", "5", "--where", "cell_type"], "write it as key=value"),
         (["-n", "0"], "give a whole number of at least 1"),
+        (["-n", "5", "--where", "cell_type=B", "--where", "cell_type=T"], "names 'cell_type' twice"),
+        (["-n", "5", "--library", "-5"], "a library size is -5"),
         (["-n", "5", "--set", "autoencoder.latent_dim=3"], "fixed once a model is trained"),
         (["--table", "missing.csv"], "missing.csv does not exist"),
     ],
@@ -106,6 +111,16 @@ def test_an_impossible_request_is_explained_and_writes_nothing(latdiff, run_fold
     assert message in err
     assert "Traceback" not in err
     assert not out.exists()
+
+
+def test_a_folder_that_holds_no_cells_is_not_replaced(latdiff, run_folder, tmp_path):
+    for out in (tmp_path / "my.zarr", tmp_path / "my.h5ad"):
+        out.mkdir()
+        (out / "notes.txt").write_text("precious")
+        code, _, error = latdiff("generate", run_folder, "-n", 3, "--out", out, "--overwrite")
+        assert code == 1
+        assert "is a folder" in error
+        assert (out / "notes.txt").read_text() == "precious"
 
 
 def test_existing_output_is_kept_unless_told(latdiff, data_file, run_folder, tmp_path):
@@ -280,6 +295,43 @@ def test_overwrite_begins_anew_where_an_interrupted_fit_was(latdiff, data_file, 
     assert latdiff("fit", data_file, "--out", tmp_path / "run", *TINY_FIT, "--overwrite")[0] == 0
 
 
+def test_what_is_not_checkpoints_is_not_removed(latdiff, data_file, tmp_path):
+    foreign = tmp_path / "run.checkpoints" / "thesis.txt"
+    foreign.parent.mkdir()
+    foreign.write_text("precious")
+    for options in ((), ("--overwrite",)):
+        code, _, error = latdiff("fit", data_file, "--out", tmp_path / "run", *TINY_FIT, *options)
+        assert code == 1
+        assert "is in the way" in error
+        assert foreign.read_text() == "precious"
+
+
+def test_a_fit_that_diverged_can_be_begun_anew_and_a_finished_one_not_resumed(latdiff, data_file, tmp_path):
+    fit = ("fit", data_file, "--out", tmp_path / "run", *TINY_FIT)
+    code, _, error = latdiff(*fit, "--set", "training.diffusion.learning_rate=1e30")
+    assert code == 1
+    assert "diverged" in error
+    assert latdiff(*fit)[0] == 0
+    code, _, error = latdiff(*fit, "--resume")
+    assert code == 1
+    assert "nothing to resume" in error
+
+
+def test_another_config_is_not_resumed_and_its_fields_are_named(latdiff, data_file, tmp_path):
+    stale = tmp_path / "run.checkpoints"
+    stale.mkdir()
+    config = dump_config(recipe_config("default", ["cell_type"], {"autoencoder.latent_dim": 3}))
+    (stale / "run.json").write_text(json.dumps({"format": FORMAT, "config": config}))
+    options = ("--condition", "cell_type", "--set", "autoencoder.latent_dim=4", "--resume")
+    code, _, error = latdiff("fit", data_file, "--out", tmp_path / "run", *options)
+    assert code == 1
+    assert "begun with another config (autoencoder.latent_dim)" in " ".join(error.split())
+
+
+def test_the_version_is_printed(latdiff):
+    assert latdiff("--version")[1].strip() == f"latdiff {latdiff_core.__version__}"
+
+
 def test_split_holds_out_a_share_of_every_type(latdiff, tiny_data, tmp_path):
     data = tiny_data.copy()
     data.obs["cell_type"] = data.obs["cell_type"].astype(object)
@@ -303,7 +355,8 @@ def test_split_holds_out_a_share_of_every_type(latdiff, tiny_data, tmp_path):
     ("options", "message"),
     [
         (["--by", "cell_typ"], "did you mean 'cell_type'"),
-        (["--share", "0"], "raise --share"),
+        (["--share", "0"], "between 0 and 1"),
+        (["--share", "1"], "between 0 and 1"),
     ],
 )
 def test_split_explains_what_it_cannot_do(latdiff, data_file, tmp_path, options, message):

@@ -130,6 +130,13 @@ def test_an_override_is_read_as_yaml(text, value):
     assert parse_override(text) == ("a.b", value)
 
 
+def test_a_recipe_that_is_given_as_a_file_is_recognised(tmp_path):
+    with pytest.raises(ConfigError, match=r"default is a recipe and no file; .*--recipe default"):
+        read_config("default")
+    with pytest.raises(ConfigError, match=r"default.yaml does not exist"):
+        read_config(tmp_path / "default.yaml")
+
+
 @pytest.mark.parametrize("text", ["a.b", "=3", "a.b=[1"])
 def test_an_unreadable_override_is_quoted(text):
     with pytest.raises(ConfigError, match="--set"):

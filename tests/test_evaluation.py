@@ -236,7 +236,7 @@ def test_large_sets_are_subsampled_and_it_is_said(halves, quick, monkeypatch):
     train, held_out, further = halves
     found = evaluate(held_out, further, train, splits=2)
     assert found.settings["cells_per_side"] == 40
-    assert found.settings["notes"] == [
+    assert found.settings["notes"][1:] == [
         "A random 80 of the 200 held-out cells were taken (seed 0).",
         "A random 80 of the 200 generated cells were taken (seed 0).",
         "A random 150 of the 300 training cells were taken (seed 0).",
@@ -376,6 +376,23 @@ def test_a_cell_has_the_same_content_however_its_indices_are_stored(halves):
     stored.indices = stored.indices.astype(np.int64)
     assert stored.indices.dtype != counts.indices.dtype
     assert [_content(stored, i) for i in range(50)] == [_content(counts, i) for i in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("generated", "standing"), [(6.0, "like real"), (4.0, "beyond real"), (7.0, "between"), (9.0, "trivial")]
+)
+def test_a_score_on_the_other_side_of_real_cells_is_not_between(perfect, generated, standing):
+    """Cells farther from training cells than new real ones are the opposite of copies."""
+    of_side = {"generated": generated, "real": 5.9, **dict.fromkeys(BASELINES, 9.0), "mean profile": 8.0}
+    rows = [
+        {"score": key, "side": side, "split": split, "value": value + (0.2 * split if side == "generated" else 0)}
+        for key in ("w2", "mmd2")
+        for split in range(2)
+        for side, value in of_side.items()
+    ]
+    found = replace(perfect, values=pd.DataFrame(rows), metrics=(Distances(),))
+    assert found.table.loc["w2", "standing"] == standing
+    assert json.loads(found.to_json())["scores"]["w2"]["beyond"] is (generated < 5.9)
 
 
 def test_trivial_generators_are_compared_with_real_cells_in_the_splits_that_have_both(perfect):

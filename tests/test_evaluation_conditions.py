@@ -84,7 +84,7 @@ def test_what_stands_in_the_way_is_said(halves, quick):
     assert any("different proportions" in note for note in notes)
     assert any(note.startswith("No generated cells of CD14+ Monocyte") for note in notes)
     leaked = evaluate(anndata.concat([held_out, train[:7]]), further, train, splits=2).settings["notes"]
-    assert leaked == [
+    assert leaked[1:] == [
         "7 of the 207 held-out cells are among the training cells, count for count: they are not held out, the floor "
         "is too low, and copying cannot be seen."
     ]
@@ -141,6 +141,19 @@ def test_real_cells_of_rare_conditions_agree_as_well_as_a_perfect_generator(quic
     assert (shift.abs() < 0.03).all(), shift.to_dict()
 
 
+def test_cells_that_are_not_what_they_are_given_as_are_noted(halves, quick):
+    """Generated cells where real ones belong, and training cells that are not those of the model."""
+    train, held_out, further = (cells.copy() for cells in halves)
+    further.uns["latdiff"] = {"expression": "counts", "data": {"cells": np.int64(train.n_obs + 1)}}
+    notes = " ".join(evaluate(held_out, further, train, splits=5).settings["notes"])
+    assert f"fitted on {train.n_obs + 1} cells, and {train.n_obs} training cells were given" in notes
+    further.uns["latdiff"]["data"]["cells"] = train.n_obs
+    assert not evaluate(held_out, further, train, splits=5).settings["notes"]
+    swapped = evaluate(further, held_out, train, splits=2).settings["notes"]
+    assert [note for note in swapped if "held-out cells say that they were generated" in note]
+    assert [note for note in swapped if note.startswith("Of 2 splits")]
+
+
 def test_conditions_without_a_control_of_their_own_are_named():
     training = pd.DataFrame({"type": ["B", "B", "T"], "treated": ["yes", "no", "yes"]}).loc[np.repeat(range(3), 30)]
     asked, notes = effects_asked(training, joined_labels(training), {"treated": "no"}, n=45)
@@ -177,6 +190,8 @@ def test_what_is_measured_of_each_cell_is_no_category():
 
 def test_what_cannot_be_asked_is_said(halves):
     train, held_out, further = halves
+    with pytest.raises(DataError, match="the control is 'no'; give a mapping"):
+        evaluate(held_out, further, train, ["cell_type"], control="no")
     with pytest.raises(DataError, match="by default all of METRICS are"):
         evaluate(held_out, further, train, metrics=[])
     labels = [metric for metric in METRICS if "label_accuracy" in metric.scores]

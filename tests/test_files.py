@@ -33,6 +33,12 @@ def test_generated_cells_survive_the_file(fitted_model, tmp_path, suffix):
     assert [f.name for f in (tmp_path / "new").iterdir()] == [f"cells{suffix}"]
 
 
+def test_what_is_no_anndata_is_named():
+    for read in (read_anndata, lambda source: open_anndata(source).__enter__()):
+        with pytest.raises(DataError, match="a ndarray was given; give an AnnData"):
+            read(np.ones((2, 2)))
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_an_output_that_exists_is_replaced_only_when_told(tiny_data, tmp_path, suffix):
     path = tmp_path / f"cells{suffix}"

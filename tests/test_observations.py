@@ -175,6 +175,15 @@ def test_an_array_is_no_category():
         schema_of(frame(drug=[[1.0, 2.0], [0.0, 1.0]]), CategoricalConfig(key="drug"))
 
 
+def test_fractions_that_were_measured_are_no_categories_and_doses_are():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"dose": rng.choice([0.1, 0.5, 2.0], 300), "depth": rng.random(300)})
+    schema = build_schema(["a"], table, DataConfig(conditions=[CategoricalConfig(key="dose")]))
+    assert schema.attributes[0].categories == ("0.1", "0.5", "2")
+    with pytest.raises(DataError, match=r"'depth' holds 300 different fractions, .* depth:continuous"):
+        build_schema(["a"], table, DataConfig(conditions=[CategoricalConfig(key="depth")]))
+
+
 def test_rounding_is_no_spread():
     """The mean of 0.1, 700 times, is not 0.1: divided by the 3e-17 between them, any other value is enormous."""
     obs = frame(dose=[0.1] * 700, drug=[[0.1, 0.3]] * 700)

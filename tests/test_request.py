@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -70,6 +71,13 @@ def test_matching_cells_are_drawn_uniformly():
     drawn = MatchingCells(TRAINING, [0]).draw(asked, 4000, torch.Generator().manual_seed(0))
     share = torch.bincount(drawn, minlength=4) / 4000
     torch.testing.assert_close(share, torch.tensor([0.5, 0.5, 0.0, 0.0]), atol=0.04, rtol=0)
+
+
+def test_a_number_outside_those_of_training_is_answered_with_a_warning(caplog):
+    read(3, {"dose": 0.1})
+    assert not caplog.records
+    read(3, {"dose": 50})
+    assert "dose of 50 is outside that of the training cells, 0 to 1" in caplog.text
 
 
 def test_a_table_is_completed_row_by_row():
@@ -147,6 +155,10 @@ def test_of_large_numbers_rounding_does_not_decide_which_cells_are_nearest():
 @pytest.mark.parametrize(
     ("n", "asked", "message"),
     [
+        (3, {"cell_type": None}, "'cell_type' is asked for without a value; leave it out"),
+        (True, {}, "the number of cells is True"),
+        ("5", {}, "the number of cells is '5'"),
+        (None, anndata.AnnData(np.ones((2, 2))), "an AnnData was given as conditions"),
         (0, None, "number of cells is 0; give a whole number of at least 1"),
         (-3, {"cell_type": "B"}, "number of cells is -3"),
         (2.5, {"cell_type": "B"}, "number of cells is 2.5"),
@@ -156,7 +168,6 @@ def test_of_large_numbers_rounding_does_not_decide_which_cells_are_nearest():
         (2, {"celltype": "B"}, "no condition 'celltype'; did you mean 'cell_type'"),
         (2, {"cell_type": "NK"}, "'cell_type' has no value 'NK'; known: B, T"),
         (2, {"cell_type": ["B", "T"]}, "give a table"),
-        (2, {"cell_type": None}, "no value of 'cell_type'"),
         (2, {"dose": "high"}, "needs numbers"),
         (2, {"dose": np.inf}, "finite"),
         (3, pd.DataFrame({"cell_type": ["B", "T"]}), "3 cells were asked for, and the table of conditions has 2 rows"),

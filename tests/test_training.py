@@ -105,6 +105,18 @@ def test_training_that_diverges_stops_and_names_the_metric(make_model, tiny_data
         make_model().fit(tiny_data, progress=False)
 
 
+def test_a_strategy_that_does_not_exist_is_refused_before_training(make_model, tiny_data):
+    with pytest.raises(ConfigError, match="strategy is 'dpp'; did you mean 'ddp'"):
+        make_model({"training.strategy": "dpp"}).fit(tiny_data, progress=False)
+
+
+def test_a_fit_without_cells_to_validate_by_says_so(make_model, tiny_data, caplog):
+    data = tiny_data.copy()
+    data.obs["cell_type"] = data.obs_names
+    make_model().fit(data, progress=False)
+    assert "no cells are left to validate by" in caplog.text
+
+
 @pytest.mark.parametrize(("epochs", "batch_size"), [(6, 200), (1, 18)])  # of 108 cells
 def test_the_kl_weight_rises_and_validation_always_has_it_whole(make_model, tiny_data, monkeypatch, epochs, batch_size):
     """Mistake B11: a full KL from the first step collapses the posterior."""

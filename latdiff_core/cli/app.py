@@ -9,7 +9,6 @@ import typer
 
 app = typer.Typer(
     name="latdiff",
-    help="Synthetic single-cell counts by latent diffusion.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -31,6 +30,23 @@ SamplingSets = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same cells.")]
 SmallSeed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same results.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from latdiff_core import __version__
+
+        typer.echo(f"latdiff {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Synthetic single-cell counts by latent diffusion."""
 
 
 @app.command()

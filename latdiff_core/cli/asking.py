@@ -19,6 +19,9 @@ def settings(where: Sequence[str], option: str = "--where") -> dict[str, str]:
         key, equals, value = text.partition("=")
         if not equals:
             raise DataError(f'{option} {text}: write it as key=value, e.g. {option} cell_type="B cell"')
+        if key in asked:
+            hint = "; give a --table, with a row per cell, for cells of several kinds" if option == "--where" else ""
+            raise DataError(f"{option} names {key!r} twice, and has one value{hint}")
         asked[key] = value
     return asked
 
@@ -37,7 +40,11 @@ def read_table(path: Path, keys: Sequence[str]) -> pd.DataFrame:
         with open_anndata(path) as cells:
             said = annotation_table(cells, keys)
         if not (found := [key for key in keys if key in said]):
-            raise DataError(f"{path} says nothing of the model's conditions ({', '.join(keys)})")
+            raise DataError(
+                f"{path} says nothing of the model's conditions ({', '.join(keys)})"
+                if keys
+                else "the model has no conditions; give the number of cells (-n) instead of a table"
+            )
         return said[found]
     if not path.is_file():
         raise DataError(f"{path} does not exist")
@@ -45,6 +52,8 @@ def read_table(path: Path, keys: Sequence[str]) -> pd.DataFrame:
         table: pd.DataFrame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
     except ValueError as error:  # pandas' own errors and that of a wrong encoding are ValueErrors
         raise DataError(f"{path} is not a CSV table in UTF-8: {error}") from None
+    if len(table.columns) == 1 and any(mark in str(table.columns[0]) for mark in ";\t"):
+        raise DataError(f"the columns of {path} are not separated by commas; save it with commas")
     if str(table.columns[0]).startswith("Unnamed"):
         raise DataError(f"the first column of {path} has no name; save it without row numbers (index=False)")
     return table

@@ -9,11 +9,11 @@ import torch
 import typer
 
 from latdiff_core.configs import parse_override
-from latdiff_core.errors import ConfigError, TrainingInterrupted
+from latdiff_core.errors import ConfigError, OutputExistsError, TrainingDiverged, TrainingInterrupted
 from latdiff_core.model import LatentDiffusion, best_row
 from latdiff_core.paths import remove
 from latdiff_core.ranks import is_first
-from latdiff_core.run_folder import refuse_unless_run
+from latdiff_core.run_folder import MANIFEST, refuse_unless_checkpoints, refuse_unless_run
 from latdiff_core.sparse_product import goes_sparse
 
 
@@ -39,7 +39,11 @@ def fit_to_folder(
     TrainingInterrupted
         At Ctrl-C, saying how to resume.
     """
+    checkpoints = out.with_name(f"{out.name}.checkpoints")
+    if resume and not overwrite and (out / MANIFEST).is_file():
+        raise OutputExistsError(f"{out} is finished: there is nothing to resume")
     refuse_unless_run(out, overwrite)
+    refuse_unless_checkpoints(checkpoints)
     overrides = dict(map(parse_override, sets)) | dict(training)
     if layer is not None:
         overrides["data.layer"] = layer
@@ -55,11 +59,14 @@ def fit_to_folder(
         if unwanted:
             overrides["data.nuisance"] = unwanted
         model = LatentDiffusion.from_config(config, overrides)
-    checkpoints = out.with_name(f"{out.name}.checkpoints")
     if overwrite and not resume and is_first():
         remove(checkpoints)
     try:
         model.fit(data, checkpoints=checkpoints, resume=resume, on_disk=on_disk)
+    except TrainingDiverged:
+        if is_first():
+            remove(checkpoints)  # of a fit that is to be begun anew, with another config
+        raise
     except TrainingInterrupted:
         raise TrainingInterrupted(
             f"interrupted; what was trained is in {checkpoints}. To go on, repeat the same command with --resume"

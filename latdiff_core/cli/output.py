@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from latdiff_core.registry import PluginReport
 
 MOST_CONDITIONS = 12
-COLORS = {"like real": "green", "between": "yellow", "trivial": "red", "cannot tell": "dim", "unknown": "dim"}
+COLORS = {
+    "like real": "green",
+    "between": "yellow",
+    "trivial": "red",
+    "beyond real": "yellow",
+    "cannot tell": "dim",
+    "unknown": "dim",
+}
 
 
 def print_evaluation(evaluation: Evaluation) -> None:

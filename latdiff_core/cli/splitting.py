@@ -34,11 +34,15 @@ def split_to_folder(
     OutputExistsError
         If one of the files exists, or is the one to split.
     """
+    if not 0 < share < 1:
+        raise DataError(f"--share is {share:g}; give one between 0 and 1, such as 0.3")
     for path in (out / TRAIN, out / HELD_OUT):
         check_output(path, overwrite)
         if path.resolve() == data.resolve():
             raise OutputExistsError(f"{path} is the file to split; choose another folder")
     with open_anndata(data) as cells:
+        if cells.n_obs == 0:
+            raise DataError(f"{data} holds no cells")
         groups = pd.DataFrame({key: attribute_column(cells.obs, key) for key in by}, index=cells.obs.index)
         labels = groups.groupby(list(by), dropna=False, observed=True).ngroup() if by else pd.Series(0, groups.index)
         train, held_out = stratified_split(labels.to_numpy(), share, seed)

@@ -48,7 +48,13 @@ def read_config(path: str | Path, overrides: Overrides | None = None) -> ModelCo
     """
     path = Path(path)
     if not path.is_file():
-        raise ConfigError(f"{path} does not exist; give a YAML file, or a recipe ({known(current_registry().recipes)})")
+        recipes = current_registry().recipes
+        raise ConfigError(
+            f"{path} is a recipe and no file; name it as a recipe (--recipe {path}), or write it to a file first "
+            f"(latdiff recipes {path} > {path}.yaml)"
+            if str(path) in recipes
+            else f"{path} does not exist; give a YAML file, or name a recipe instead ({known(recipes)})"
+        )
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

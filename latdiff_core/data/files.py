@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latdiff_core.errors import DataError
-from latdiff_core.paths import refuse_existing, written_whole
+from latdiff_core.errors import DataError, OutputExistsError
+from latdiff_core.paths import refuse_existing, refuse_folder, written_whole
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 SUFFIXES = (".h5ad", ".zarr")
+ZARR_FILES = (".zgroup", "zarr.json")
+"""One of which every folder of zarr holds, by its format."""
 
 
 def read_anndata(source: AnnData | str | Path) -> AnnData:
@@ -26,6 +28,7 @@ def read_anndata(source: AnnData | str | Path) -> AnnData:
         If the file is missing, is of another kind, or cannot be read.
     """
     if not isinstance(source, str | Path):
+        _check_type(source)
         return source.to_memory() if source.isbacked else source
     import anndata
 
@@ -47,6 +50,7 @@ def open_anndata(source: AnnData | str | Path) -> Iterator[AnnData]:
         If the file is missing, is of another kind, or cannot be read.
     """
     if not isinstance(source, str | Path):
+        _check_type(source)
         yield source.to_memory() if source.isbacked and source.is_view else source
         return
     path = Path(source)
@@ -91,10 +95,15 @@ def check_output(path: Path, overwrite: bool) -> None:
     DataError
         If the ending is not one of AnnData's.
     OutputExistsError
-        If the file exists, or a file stands where its folder would be.
+        If the file exists, a file stands where its folder would be, or what would be replaced is a folder of another
+        kind.
     """
     _check_suffix(path)
     refuse_existing(path, overwrite)
+    if path.suffix == ".h5ad":
+        refuse_folder(path)
+    elif path.is_dir() and not any((path / name).exists() for name in ZARR_FILES):
+        raise OutputExistsError(f"{path} is a folder, but holds no cells, so it is not replaced; choose another name")
 
 
 @contextmanager
@@ -121,6 +130,11 @@ def _lies_by_cells(path: Path) -> bool:
         if len(set(numbers)) > 1:
             raise ValueError("X has {} counts, {} genes of counts, and cells with {} in all".format(*numbers))
         return "shape" in x.attrs
+
+
+def _check_type(source: object) -> None:
+    if not hasattr(source, "isbacked"):
+        raise DataError(f"a {type(source).__name__} was given; give an AnnData, or the path of an .h5ad or .zarr")
 
 
 def _check_suffix(path: Path) -> None:

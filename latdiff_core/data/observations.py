@@ -110,6 +110,12 @@ def vectors(column: pd.Series, key: str) -> np.ndarray:
     return array
 
 
+def is_measured(column: pd.Series) -> bool:
+    """Whether a column holds too many fractions for doses, say: something measured of each cell, and no categories."""
+    most = min(len(column) / 2, max(20, min(len(column) / 10, 1000)))
+    return column.dtype.kind == "f" and bool((column.dropna() % 1 != 0).any()) and column.nunique() > most
+
+
 def as_text(values: pd.Series) -> np.ndarray:
     """Categories as text, none of which may be missing; a whole number is alike however it is stored, 1 for 1.0."""
     try:
@@ -159,7 +165,8 @@ def refuse_missing(missing: np.ndarray, key: str, policy: str, names: pd.Index) 
         examples = ", ".join(map(str, names[missing][:5]))
         raise DataError(
             f"{int(missing.sum())} cells have no value of {key!r}, e.g. {examples}; remove them, or allow missing "
-            "values in the condition (missing: allow)"
+            "values in the condition before a model is fitted (missing: allow; for the first of the command line "
+            "--set data.conditions.0.missing=allow)"
         )
 
 

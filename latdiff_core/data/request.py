@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -16,7 +17,9 @@ from latdiff_core.conditions import Annotations, Conditions
 from latdiff_core.data.observations import encode_obs, unknown_values
 from latdiff_core.data.training_cells import MatchingCells, TrainingCells
 from latdiff_core.errors import DataError, known
-from latdiff_core.schema import DataSchema, VectorAttribute
+from latdiff_core.schema import Attribute, ContinuousAttribute, DataSchema, VectorAttribute
+
+log = logging.getLogger(__name__)
 
 LARGEST_LIBRARY = 10**9
 """Above this, a gene's count might not fit into the int32 of the result."""
@@ -90,8 +93,14 @@ def read_request(
     n, table = _table(n, asked, [a.key for a in every if isinstance(a, VectorAttribute)])
     if unknown := [str(c) for c in table.columns if c not in schema.keys]:
         raise DataError(f"the model has no condition {unknown[0]!r}; {known(schema.keys, unknown[0])}")
+    for attribute in () if isinstance(asked, pd.DataFrame) else every:
+        key = attribute.key
+        if attribute.missing == "refuse" and key in table and np.ndim(table[key][0]) == 0 and pd.isna(table[key][0]):
+            raise DataError(f"{key!r} is asked for without a value; leave it out, and it is drawn from training cells")
     given = [i for i, a in enumerate(schema.attributes) if a.key in table.columns]
     encoded = encode_obs(table, [schema.attributes[i] for i in given])
+    for i, values in zip(given, encoded.values, strict=True):
+        _warn_of_extremes(schema.attributes[i], values, training.conditions.values[i])
     of_rows = isinstance(asked, pd.DataFrame)  # of a new donor, perhaps; a single setting is more likely misspelt
     nuisance = [
         (encode_obs(table, [a], of_rows) if a.key in table.columns else unknown_values([a], 1)).values[0]
@@ -107,6 +116,19 @@ def read_request(
     )
 
 
+def _warn_of_extremes(attribute: Attribute, asked: Tensor, training: Tensor) -> None:
+    """Warn of numbers outside those of the training cells."""
+    if not isinstance(attribute, ContinuousAttribute) or training.isnan().all():
+        return
+    low, high = (float(f"{of(training[~training.isnan()]):g}") for of in (torch.min, torch.max))
+    extreme = asked[(asked < low) | (asked > high)]
+    if len(extreme):
+        log.warning(
+            "%s of %g is outside that of the training cells, %g to %g: the model has to guess what it does there",
+            attribute.key, extreme[0], low, high,
+        )  # fmt: skip
+
+
 def _rows(values: Tensor, cells: Tensor) -> Tensor:
     return values[cells.clamp(max=len(values) - 1)]
 
@@ -116,7 +138,8 @@ def _library(library: float | Sequence[float] | np.ndarray, n: int) -> Tensor:
         raise DataError(f"library has shape {np.shape(library)}; give one size, or one for each of the {n} cells")
     sizes = torch.tensor(np.atleast_1d(np.asarray(library, dtype=np.float32)))
     if not bool(((sizes > 0) & (sizes <= LARGEST_LIBRARY)).all()):
-        raise DataError(f"library sizes must be above 0 and at most {LARGEST_LIBRARY:,}")
+        wrong = sizes[~((sizes > 0) & (sizes <= LARGEST_LIBRARY))][0]
+        raise DataError(f"a library size is {wrong:g}; they must be above 0 and at most {LARGEST_LIBRARY:,}")
     return sizes
 
 
@@ -130,10 +153,12 @@ def _table(
         if len(asked) == 0:
             raise DataError("the table of conditions has no rows")
         return len(asked), asked.reset_index(drop=True)
+    if hasattr(asked, "obs"):
+        raise DataError("an AnnData was given as conditions; give columns of its obs, such as adata.obs[['cell_type']]")
     if n is None:
         raise DataError("give the number of cells (n), or a table of conditions with one row per cell")
-    if not isinstance(n, Integral) or n < 1:
-        raise DataError(f"the number of cells is {n}; give a whole number of at least 1")
+    if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
+        raise DataError(f"the number of cells is {n!r}; give a whole number of at least 1")
     if not isinstance(asked, Mapping | None):
         raise DataError(f"conditions are {asked!r}; give a mapping such as {{'cell_type': 'B cell'}}, or a DataFrame")
     lists = [key for key, value in (asked or {}).items() if np.ndim(value) > 0 and key not in vectors]

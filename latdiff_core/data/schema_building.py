@@ -8,7 +8,15 @@ import numpy as np
 import pandas as pd
 
 from latdiff_core.configs import ConditionConfig, ContinuousConfig, DataConfig, VectorConfig
-from latdiff_core.data.observations import as_text, attribute_column, numeric, refuse_missing, spread, vectors
+from latdiff_core.data.observations import (
+    as_text,
+    attribute_column,
+    is_measured,
+    numeric,
+    refuse_missing,
+    spread,
+    vectors,
+)
 from latdiff_core.errors import DataError
 from latdiff_core.schema import Attribute, CategoricalAttribute, ContinuousAttribute, DataSchema, VectorAttribute
 
@@ -35,6 +43,11 @@ def _attribute(table: pd.DataFrame, config: ConditionConfig) -> Attribute:
         return ContinuousAttribute(key=key, mean=float(given.mean()), std=float(spread(given)), missing=missing)
     if any(np.ndim(value) > 0 for value in column.iloc[:1]):
         raise DataError(f"{key!r} holds an array for every cell; take it as a vector (kind: vector, or {key}:vector)")
+    if is_measured(column):
+        raise DataError(
+            f"{key!r} holds {column.nunique()} different fractions, which are no categories; take it as a number "
+            f"(kind: continuous, or {key}:continuous)"
+        )
     names = as_text(column[_given(column.isna().to_numpy(), config, table.index)])
     categories, cells = np.unique(names.astype(str), return_counts=True)
     shares = tuple(cells / cells.sum())

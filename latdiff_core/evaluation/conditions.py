@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from latdiff_core.data.observations import WHOLE, as_text, attribute_column
+from latdiff_core.data.observations import WHOLE, as_text, attribute_column, is_measured
 from latdiff_core.errors import DataError, known
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def joined_labels(table: pd.DataFrame) -> np.ndarray:
 
 def control_values(control: Mapping[str, object] | None) -> dict[str, str]:
     """The values of a control as the compared columns have them: text, whole numbers alike."""
+    if not isinstance(control, Mapping | None):
+        raise DataError(f"the control is {control!r}; give a mapping such as {{'perturbation': 'control'}}")
     values = {}
     for key, value in (control or {}).items():
         if not np.isscalar(value) or pd.isna(value):
@@ -184,14 +186,9 @@ def _as_text(adata: AnnData, key: str) -> pd.Series:
         raise DataError(f"{int(column.isna().sum())} cells have no value of {key!r}; leave them out to compare by it")
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
-    elif column.dtype.kind == "f" and (column % 1 != 0).any() and column.nunique() > _most_categories(len(column)):
+    elif is_measured(column):
         raise DataError(f"{key!r} holds numbers that are no categories; compare by another column, or bin it")
     return _categories(column)
-
-
-def _most_categories(cells: int) -> float:
-    """How many different fractions may still be doses, say, and not something measured of each cell."""
-    return min(cells / 2, max(20, min(cells / 10, 1000)))
 
 
 def _categories(column: pd.Series) -> pd.Series:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 SPLITS = 10
+FEWEST_SPLITS = 5
+"""Of fewer the interval of a difference is hardly known."""
 FEWEST_OF_CONDITION = 10
 
 
@@ -131,11 +133,16 @@ def evaluate(
             **sizes, "genes": len(cells.reference.genes), "cells_per_side": cells.n, "splits": int(splits),
             "seed": int(seed), "components": cells.reference.space.loadings.shape[1],
             "conditions": list(cells.conditions), "control": control,
-            "notes": [*cells.notes, *_left_out(compared, cells.reference)],
+            "notes": [*_on_few_splits(splits), *cells.notes, *_left_out(compared, cells.reference)],
         },
         metrics=tuple(metrics),
         cells=cells,
     )  # fmt: skip
+
+
+def _on_few_splits(splits: int) -> list[str]:
+    """A note where intervals are of too few halves to be relied on."""
+    return [f"Of {splits} splits, how far chance reaches is known roughly."] if splits < FEWEST_SPLITS else []
 
 
 def _some(cells: CellSet, most: int, rng: np.random.Generator) -> CellSet:

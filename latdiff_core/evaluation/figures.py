@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLORS = {REAL: "#4d4d4d", GENERATED: "#d1495b"}
+STANDINGS = {
+    "like real": "#2a7f62",
+    "between": "#c98a1b",
+    "beyond real": "#8a6d3b",
+    "trivial": "#b3313f",
+    "cannot tell": "#9a9a9a",
+}
+"""Colours of how a score stands, as in the page."""
 DPI = 110
 MOST_SHOWN = 1.5
 NEAREST = "nearest trivial generator"
@@ -47,19 +55,18 @@ def score_figure(evaluation: Evaluation) -> Figure:
     axis = figure.subplots()
     rows = np.arange(len(table))[::-1]
     axis.barh(rows, np.minimum(table["reach"] / scale, MOST_SHOWN), color="#e3e3e3", label="as far as chance reaches")
-    axis.scatter(
-        np.minimum(table["distance"] / scale, MOST_SHOWN),
-        rows,
-        color=COLORS[GENERATED],
-        zorder=3,
-        label="generated cells",
-    )
+    far = (table["distance"] / scale).clip(upper=MOST_SHOWN)
+    for standing, color in STANDINGS.items():
+        if (like := (table["standing"] == standing).to_numpy()).any():
+            near = like & (far < MOST_SHOWN).to_numpy()
+            axis.scatter(far[near], rows[near], color=color, zorder=3, label=standing)
+            axis.scatter(far[like & ~near], rows[like & ~near], color=color, marker=">", zorder=3)
     axis.axvline(1, color="black", lw=0.8, ls=":", label=NEAREST)
     axis.set(
         yticks=rows, yticklabels=[evaluation.scores[key].name for key in table.index], xlim=(-0.04, MOST_SHOWN + 0.04),
         xlabel=f"distance from what real cells score (beyond {MOST_SHOWN} drawn there)",
     )  # fmt: skip
-    _finish(axis, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
+    _finish(axis, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
     return figure
 
 

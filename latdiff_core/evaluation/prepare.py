@@ -87,6 +87,7 @@ def prepare(
             f"at least {2 * FEWEST_CELLS} of each are needed"
         )
     keys, notes = compared_columns(conditions, sets)
+    notes += _notes_on_roles(sets)
     rng, most = np.random.default_rng(seed), {"training": MOST_TRAINING_CELLS}
     tables = {}
     for what, cells in sets.items():
@@ -120,6 +121,24 @@ def prepare(
         n=n,
         notes=(*notes, *without),
     )
+
+
+def _notes_on_roles(sets: Mapping[str, AnnData]) -> list[str]:
+    """Notes where cells say that they are not what they are given as."""
+    said = {what: cells.uns.get("latdiff") for what, cells in sets.items()}
+    notes = [
+        f"The {what} cells say that they were generated: are the files in the right order?"
+        for what in ("held-out", "training")
+        if isinstance(said[what], Mapping) and "expression" in said[what]
+    ]
+    data = said["generated"].get("data") if isinstance(said["generated"], Mapping) else None
+    fitted, given = data.get("cells") if isinstance(data, Mapping) else None, sets["training"].n_obs
+    if fitted is not None and int(fitted) != given:
+        notes.append(
+            f"The model was fitted on {int(fitted):,} cells, and {given:,} training cells were given: if held-out "
+            "cells are among those it was fitted on, copying cannot be seen, and scores are too good."
+        )
+    return notes
 
 
 def _from_counts(counts: sparse.csr_matrix, labels: np.ndarray, space: ExpressionSpace) -> CellSet:

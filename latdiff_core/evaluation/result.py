@@ -18,7 +18,7 @@ from latdiff_core.evaluation.prepare import Prepared
 from latdiff_core.paths import write_text
 
 GENERATED, REAL = "generated", "real"
-Standing = Literal["like real", "between", "trivial", "cannot tell", "unknown"]
+Standing = Literal["like real", "between", "trivial", "beyond real", "cannot tell", "unknown"]
 INTERVAL = 1.96
 WORST_GENES = 50
 
@@ -71,7 +71,8 @@ class Evaluation:
 
         ``distance`` and ``trivial`` are how far generated cells and the ``nearest`` trivial generator are from the
         floor, ``reach`` how far chance puts them: the half-interval of the difference, both sides of which meet the
-        same half. A trivial generator is compared in the few splits that it takes part in.
+        same half. A trivial generator is compared in the few splits that it takes part in. ``beyond`` is whether real
+        cells lie between generated ones and all trivial generators.
         """
         grouped = self.values.groupby(["score", "side"], sort=False)["value"]
         means, spread = grouped.mean().unstack(), INTERVAL * grouped.std().unstack()
@@ -82,10 +83,12 @@ class Evaluation:
         pairs = self.values.pivot(index=["score", "split"], columns="side", values="value")
         table["reach"] = INTERVAL * (pairs[GENERATED] - pairs[REAL]).groupby("score").std()
         table["distance"] = (table[GENERATED] - table[REAL]).abs()
-        off = pairs[list(BASELINES)].sub(pairs[REAL], axis=0).groupby("score").mean().abs()  # in splits that have both
+        off = pairs[list(BASELINES)].sub(pairs[REAL], axis=0).groupby("score").mean()  # in splits that have both
         compared = {key: off.loc[key, list(metric.baselines)].fillna(np.inf) for key, metric in self.metric_of.items()}
-        table["nearest"] = pd.Series({key: distances.idxmin() for key, distances in compared.items()})
-        table["trivial"] = pd.Series({key: distances.min() for key, distances in compared.items()})
+        table["nearest"] = pd.Series({key: values.abs().idxmin() for key, values in compared.items()})
+        table["trivial"] = pd.Series({key: values.abs().min() for key, values in compared.items()})
+        side = np.sign(table[GENERATED] - table[REAL])
+        table["beyond"] = pd.Series({key: (values * side[key] < 0).all() for key, values in compared.items()})
         table["standing"] = [_standing(row) for _, row in table.iterrows()]
         return table
 
@@ -113,7 +116,9 @@ def _standing(row: pd.Series) -> Standing:
         return "unknown"
     if row["distance"] <= row["reach"]:
         return "cannot tell" if row["trivial"] <= row["reach"] else "like real"
-    return "trivial" if row["distance"] >= row["trivial"] else "between"
+    if row["distance"] >= row["trivial"]:
+        return "trivial"
+    return "beyond real" if row["beyond"] else "between"
 
 
 def _records(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -122,6 +127,8 @@ def _records(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
     if isinstance(value, float | np.floating):
         return float(value) if np.isfinite(value) else None
     return int(value) if isinstance(value, np.integer) else value

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from latdiff_core.errors import LatdiffError
+from latdiff_core.errors import TrainingDiverged
 
 
 class History(Callback):
@@ -22,7 +22,7 @@ class History(Callback):
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **metrics})
         if bad := [name for name, value in metrics.items() if not torch.tensor(value).isfinite()]:
-            raise LatdiffError(
+            raise TrainingDiverged(
                 f"training diverged in epoch {trainer.current_epoch}: {', '.join(bad)} is not a finite number; "
                 "lower the learning_rate of this stage, or look for outlier cells with extreme library sizes"
             )

@@ -10,13 +10,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+import yaml
 from lightning.pytorch.callbacks import Checkpoint
 
 from latdiff_core.configs import ModelConfig, dump_config
 from latdiff_core.errors import OutputExistsError, RunFolderError
-from latdiff_core.run_folder import FORMAT
+from latdiff_core.run_folder import CHECKPOINTS, FORMAT
 
-RUN = "run.json"
 SECONDS_BETWEEN = 30.0
 """An interruption loses at most so much and an epoch. A checkpoint is five times the weights: of pbmc3k
 140 MB, or a sixth of an epoch of stage 1 on one thread, and many epochs on a GPU."""
@@ -34,7 +34,7 @@ def open_checkpoints(folder: Path, config: ModelConfig, data: str, on_disk: bool
         begun in memory and would go on from disk (or the reverse), where cells are shuffled differently.
     """
     now = {"format": FORMAT, "config": dump_config(config), "data": data, "on_disk": on_disk}
-    run = folder / RUN
+    run = folder / CHECKPOINTS
     if not resume:
         if run.exists():
             raise OutputExistsError(
@@ -52,12 +52,25 @@ def open_checkpoints(folder: Path, config: ModelConfig, data: str, on_disk: bool
         raise RunFolderError(f"{run} is damaged; remove {folder} and fit again") from None
     if before.get("format") != FORMAT:
         raise RunFolderError(f"the checkpoints in {folder} are of another version of latdiff; remove it and fit again")
-    for what, name in (("config", "config"), ("data", "training data"), ("on_disk", "way of reading them (on_disk)")):
+    fields = _differing(*(yaml.safe_load(str(of.get("config"))) for of in (before, now)))
+    for what, said in (
+        ("config", f"with another config ({', '.join(fields[:5])})"),
+        ("data", "on other training data"),
+        ("on_disk", "with another way of reading them (on_disk)"),
+    ):
         if before.get(what) != now[what]:
             raise RunFolderError(
-                f"the checkpoints in {folder} belong to another {name}; repeat the fit exactly as it was begun, or "
-                "remove the folder to begin anew"
+                f"the checkpoints in {folder} were begun {said}; repeat the fit exactly as it was begun, or remove the "
+                "folder to begin anew"
             )
+
+
+def _differing(before: Any, now: Any, at: str = "") -> list[str]:
+    """Dotted paths of the fields in which two configs differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = dict.fromkeys([*before, *now])
+        return [path for key in keys for path in _differing(before.get(key), now.get(key), f"{at}.{key}".lstrip("."))]
+    return [] if before == now else [at]
 
 
 class RegularCheckpoint(Checkpoint):

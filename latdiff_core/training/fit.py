@@ -89,6 +89,10 @@ def fit_model(config: ModelConfig, cells: CellData, folder: Path, progress: bool
         known = cells.annotations.together().values
         codes = [values.numpy() for values in known if values.dtype == torch.int64]
         train, validation = split_cells(len(cells), config.training.validation_fraction, seed, codes)
+        if config.training.validation_fraction and not len(validation) and is_first():
+            log.warning(
+                "no cells are left to validate by, so the weights of the last steps are kept: too few of a kind"
+            )
         autoencoder = build_autoencoder(config, cells.schema, gene_statistics(cells.counts, train))
         diffusion = build_diffusion(config, cells.schema)
         if is_first():

@@ -15,12 +15,21 @@ from torch.utils.data import DataLoader
 
 from latdiff_core.configs import TrainingConfig
 from latdiff_core.device import uses_gpu
-from latdiff_core.errors import RunFolderError
+from latdiff_core.errors import ConfigError, RunFolderError, known
 from latdiff_core.ranks import is_first
 from latdiff_core.training.callbacks import History, SeedEpochs, StageProgress
 from latdiff_core.training.checkpoints import RegularCheckpoint, read_checkpoint
 from latdiff_core.training.kept_weights import KeptWeights
 from latdiff_core.training.modules import Stage
+
+
+def check_strategy(name: str) -> None:
+    """Raise ConfigError for a strategy that Lightning does not have, before anything is begun."""
+    from lightning.pytorch.strategies import StrategyRegistry
+
+    names = ["auto", *StrategyRegistry.available_strategies()]
+    if name not in names:
+        raise ConfigError(f"training -> strategy is {name!r}; {known(names, name)}")
 
 
 def run_stage(
