@@ -43,11 +43,14 @@ class AskedGeneration:
         Makes the cells.
     provenance
         Of the fitted model.
+    request
+        What was asked, in words: number of cells, conditions and library sizes.
     """
 
     config: ModelConfig
     generation: Generation
     provenance: Mapping[str, Any]
+    request: Mapping[str, Any]
 
     def annotated(self, values: Conditions, first: int = 0) -> AnnData:
         """An AnnData of generated cells without ``X``, from the values of all attributes; numbered from ``first``."""
@@ -63,6 +66,7 @@ class AskedGeneration:
             "expression": f"mean {generates}" if self.generation.mean else generates,
             "versions": dict(self.provenance["versions"]),
             "data": dict(self.provenance["data"]),
+            "request": dict(self.request),
         }
         return anndata.AnnData(
             obs=decode_obs(values, attributes, first),
@@ -117,7 +121,20 @@ def ask(
     if device.type != "cpu":  # a copy, so that the model stays where it is
         autoencoder, diffusion = copy.deepcopy(autoencoder).to(device), copy.deepcopy(diffusion).to(device)
     generation = Generation(autoencoder, diffusion, fitted.schema, request, int(seed), mean)
-    return AskedGeneration(config, generation, fitted.provenance)
+    said = {"cells": request.n, "conditions": _in_words(conditions), "library": _size_in_words(library)}
+    return AskedGeneration(config, generation, fitted.provenance, said)
+
+
+def _in_words(conditions: Mapping[str, Any] | pd.DataFrame | None) -> str:
+    if isinstance(conditions, Mapping | None):
+        return ", ".join(f"{key} = {value}" for key, value in (conditions or {}).items()) or "drawn"
+    return f"a table of {', '.join(map(str, conditions.columns))}"
+
+
+def _size_in_words(library: float | Sequence[float] | np.ndarray | None) -> str:
+    if library is None:
+        return "generated"
+    return f"{library:g}" if isinstance(library, int | float) else "one for each cell"
 
 
 def _sampling_config(config: ModelConfig, overrides: Overrides) -> ModelConfig:

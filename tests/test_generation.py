@@ -48,6 +48,15 @@ def test_expectations_are_labelled_as_such(fitted_model):
     assert fitted_model.generate(2, ASKED, mean=True).uns["latdiff"]["expression"] == "mean counts"
 
 
+def test_cells_say_what_was_asked(fitted_model):
+    drawn, asked = fitted_model.generate(2), fitted_model.generate(2, {"cell_type": "B"}, library=500)
+    assert drawn.uns["latdiff"]["request"] == {"cells": 2, "conditions": "drawn", "library": "generated"}
+    assert asked.uns["latdiff"]["request"] == {"cells": 2, "conditions": "cell_type = B", "library": "500"}
+    table = fitted_model.generate(conditions=pd.DataFrame({"cell_type": ["B", "T"]}), library=[500, 600])
+    said = {"cells": 2, "conditions": "a table of cell_type", "library": "one for each cell"}
+    assert table.uns["latdiff"]["request"] == said
+
+
 @pytest.mark.parametrize("cell_type", ["B", "NK", "T"])
 def test_library_sizes_are_those_of_the_asked_cells(trained_model, tiny_data, cell_type):
     """Mistake B13: without a model of the library size every cell is off by a factor of thousands."""
@@ -180,7 +189,10 @@ def test_a_single_library_size_out_of_range_is_moved_into_it_with_a_warning(fitt
 
     monkeypatch.setattr(Diffusion, "sample", spoiled)
     cells = fitted_model.generate(20, ASKED)
-    assert "1 of 20 generated library sizes" in caplog.text
+    assert "(1 of 20 where it was first seen; not said again)" in caplog.text
+    caplog.clear()
+    fitted_model.generate(3 * BLOCK, ASKED)
+    assert len(caplog.records) == 1
     assert cells.X.max() <= np.e * float(fitted_model.fitted.training_cells.library.max()) * 2
 
 

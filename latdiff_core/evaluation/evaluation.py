@@ -87,6 +87,8 @@ def evaluate(
         raise DataError("no metric was asked for; by default all of METRICS are")
     require_seed(seed, 0, 2**32)
     control = control_values(control)
+    given = {"held-out": real, "generated": synthetic, "training": reference}
+    paths = {what: str(cells) for what, cells in given.items() if isinstance(cells, str | Path)}
     with ExitStack() as files:
         real, synthetic, reference = (files.enter_context(open_anndata(of)) for of in (real, synthetic, reference))
         cells = prepare(real, synthetic, reference, conditions, control, layer, seed)
@@ -132,7 +134,7 @@ def evaluate(
         settings={
             **sizes, "genes": len(cells.reference.genes), "cells_per_side": cells.n, "splits": int(splits),
             "seed": int(seed), "components": cells.reference.space.loadings.shape[1],
-            "conditions": list(cells.conditions), "control": control,
+            "conditions": list(cells.conditions), "control": control, "files": paths,
             "notes": [*_on_few_splits(splits), *cells.notes, *_left_out(compared, cells.reference)],
         },
         metrics=tuple(metrics),

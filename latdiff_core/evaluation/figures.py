@@ -66,7 +66,7 @@ def score_figure(evaluation: Evaluation) -> Figure:
         yticks=rows, yticklabels=[evaluation.scores[key].name for key in table.index], xlim=(-0.04, MOST_SHOWN + 0.04),
         xlabel=f"distance from what real cells score (beyond {MOST_SHOWN} drawn there)",
     )  # fmt: skip
-    _finish(axis, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
+    _finish(axis, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
     return figure
 
 
