@@ -190,6 +190,13 @@ def test_commands_are_found_in_every_form():
     ]
 
 
+def test_files_that_the_design_names_exist():
+    text = (ROOT / "book" / "design.md").read_text()
+    named = re.findall(r"`((?:latdiff_core|plugins|benchmarks|tests)/[\w/.-]+)`", text)
+    assert len(named) > 15
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_python_on_the_pages_runs():
     """The README's has tests of its own, in test_readme.py."""
     for path in PAGES:
