@@ -24,10 +24,8 @@ from latdiff_core.configs.component_field import (
     ScheduleField,
 )
 from latdiff_core.device import Accelerator
-from latdiff_core.interfaces import Config
+from latdiff_core.interfaces import Config, Fraction
 from latdiff_core.prediction import Prediction
-
-Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class CategoricalConfig(Config):

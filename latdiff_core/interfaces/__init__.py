@@ -1,6 +1,6 @@
 """The seven interfaces that components implement, each with the base of its configs."""
 
-from latdiff_core.interfaces.component import ComponentConfig, Config
+from latdiff_core.interfaces.component import ComponentConfig, Config, Fraction
 from latdiff_core.interfaces.conditioner import Conditioner, ConditionerConfig, MakeConditioner, Unconditional
 from latdiff_core.interfaces.covariates import Covariates, Sizes
 from latdiff_core.interfaces.decoder import CountDistribution, Decoder, DecoderConfig, as_csr
@@ -38,6 +38,7 @@ __all__ = [
     "DenoiserConfig",
     "Encoder",
     "EncoderConfig",
+    "Fraction",
     "GeneStatistics",
     "Guidance",
     "GuidanceConfig",

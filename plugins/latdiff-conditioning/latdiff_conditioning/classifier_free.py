@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from latdiff_conditioning.branches import conditional_and_unconditional, draw_keep_mask, plain
-from latdiff_core.interfaces import BranchedDenoise, Denoise, Guidance, GuidanceConfig
+from latdiff_core.interfaces import BranchedDenoise, Denoise, Fraction, Guidance, GuidanceConfig
 
 
 class ClassifierFreeGuidance(Guidance):
@@ -46,7 +46,7 @@ class ClassifierFreeGuidanceConfig(GuidanceConfig):
     """Conditions dropped in training and stressed in sampling."""
 
     kind: Literal["classifier_free"] = "classifier_free"
-    drop: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    drop: Fraction = 0.1
     """Probability of hiding each attribute of a cell in training and, with several, of hiding all of them together."""
     scale: Annotated[float, Field(ge=0)] = 1.0
     """Guidance scale in sampling; 1 is the plain conditional model, larger values exaggerate the condition."""

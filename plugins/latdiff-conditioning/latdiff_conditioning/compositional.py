@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latdiff_core.device import moved
 from latdiff_core.errors import ConfigError, known
-from latdiff_core.interfaces import BranchedDenoise, Denoise, Guidance, GuidanceConfig
+from latdiff_core.interfaces import BranchedDenoise, Denoise, Fraction, Guidance, GuidanceConfig
 
 
 class CompositionalGuidance(Guidance):
@@ -64,7 +64,7 @@ class CompositionalGuidanceConfig(GuidanceConfig):
     """Guidance weight by attribute name; an attribute that is not named gets ``scale``."""
     scale: Annotated[float, Field(ge=0)] = 1.0
     """Guidance weight of every other attribute; 1 assumes that attributes act independently given the cell."""
-    drop: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    drop: Fraction = 0.1
     """Share of cells whose attributes are all hidden in training."""
     alone: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of cells that keep only one attribute in training, each attribute as often."""

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from latdiff_conditioning.branches import conditional_and_unconditional, draw_keep_mask, plain
-from latdiff_core.interfaces import BranchedDenoise, Denoise, Guidance, GuidanceConfig
+from latdiff_core.interfaces import BranchedDenoise, Denoise, Fraction, Guidance, GuidanceConfig
 
 
 class IntervalGuidance(Guidance):
@@ -52,7 +52,7 @@ class IntervalGuidanceConfig(GuidanceConfig):
     """Conditions dropped in training and stressed in sampling at middle noise levels."""
 
     kind: Literal["interval"] = "interval"
-    drop: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    drop: Fraction = 0.1
     """Probability of hiding each attribute of a cell in training and, with several, of hiding all of them together."""
     scale: Annotated[float, Field(ge=0)] = 1.5
     """Guidance scale inside the interval; 1 is the plain conditional model everywhere."""

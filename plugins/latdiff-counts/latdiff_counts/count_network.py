@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from latdiff_core.errors import require_shape
-from latdiff_core.interfaces import Config, Covariates, GeneStatistics, Sizes
+from latdiff_core.interfaces import Config, Covariates, Fraction, GeneStatistics, Sizes
 from latdiff_counts.dispersion import Dispersion, DispersionOf
 from latdiff_counts.gene_head import GeneHead
 from latdiff_counts.layers import hidden_layers
@@ -21,7 +20,7 @@ class HiddenConfig(Config):
 
     hidden: tuple[PositiveInt, ...] = Field(default=(128, 256), min_length=1)
     """Widths of the hidden layers, from the latent to the genes."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropout: Fraction = 0.1
     """Dropout after each hidden layer."""
 
 
@@ -31,7 +30,7 @@ class CountNetworkConfig(HiddenConfig):
     conditional: bool = False
     """Whether the means are told the condition: cells are then of what was asked for even where their latent is
     ambiguous, and the latent need hold only what differs within a condition."""
-    condition_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    condition_dropout: Fraction = 0.0
     """Chance that the condition of a training cell is hidden from the means: the larger, the less the decoder makes
     every cell typical of what it is told. Dispersions by condition see it always. Without ``conditional`` it has no
     meaning."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, PositiveInt
 from torch import nn
 from torch.distributions import Normal
 
 from latdiff_core.counts import CountBatch
-from latdiff_core.interfaces import Covariates, Encoder, EncoderConfig, GeneStatistics, Sizes
+from latdiff_core.interfaces import Covariates, Encoder, EncoderConfig, Fraction, GeneStatistics, Sizes
 from latdiff_counts.layers import GeneLinear, activation, hidden_layers
 from latdiff_counts.posterior import bounded_posterior
 
@@ -36,7 +36,7 @@ class MLPEncoderConfig(EncoderConfig):
     kind: Literal["mlp"] = "mlp"
     hidden: tuple[PositiveInt, ...] = Field(default=(256, 128), min_length=1)
     """Widths of the hidden layers, from the genes to the latent."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropout: Fraction = 0.1
     """Dropout after each hidden layer."""
 
     def build(self, *, sizes: Sizes, statistics: GeneStatistics | None) -> MLPEncoder:

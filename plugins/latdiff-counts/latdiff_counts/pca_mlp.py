@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from latdiff_core.counts import CountBatch
-from latdiff_core.interfaces import Covariates, Encoder, EncoderConfig, GeneStatistics, Sizes
+from latdiff_core.interfaces import Covariates, Encoder, EncoderConfig, Fraction, GeneStatistics, Sizes
 from latdiff_counts.layers import hidden_layers
 from latdiff_counts.posterior import bounded_posterior
 
@@ -68,7 +68,7 @@ class PCAMLPEncoderConfig(EncoderConfig):
     """Number of principal components; fewer are used where the data have fewer."""
     hidden: tuple[PositiveInt, ...] = Field(default=(128, 128), min_length=1)
     """Widths of the hidden layers, from the components to the latent."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropout: Fraction = 0.1
     """Dropout after each hidden layer."""
 
     def build(self, *, sizes: Sizes, statistics: GeneStatistics | None) -> PCAMLPEncoder:

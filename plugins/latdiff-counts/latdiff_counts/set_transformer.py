@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 import torch
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.nn.functional import scaled_dot_product_attention
 
 from latdiff_core.counts import CountBatch
-from latdiff_core.interfaces import Covariates, Encoder, EncoderConfig, GeneStatistics, Sizes
+from latdiff_core.interfaces import Covariates, Encoder, EncoderConfig, Fraction, GeneStatistics, Sizes
 from latdiff_counts.posterior import bounded_posterior
 
 SHARPNESS = 6.0
@@ -129,7 +129,7 @@ class SetTransformerEncoderConfig(EncoderConfig):
     """Blocks of self-attention over the pooled queries."""
     heads: PositiveInt = 4
     """Attention heads; must divide the width."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropout: Fraction = 0.1
     """Dropout after each attention and each MLP."""
 
     @model_validator(mode="after")

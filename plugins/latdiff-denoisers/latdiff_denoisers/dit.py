@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 import torch
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from latdiff_core.errors import ConfigError
-from latdiff_core.interfaces import Conditioner, Denoiser, DenoiserConfig, MakeConditioner
+from latdiff_core.interfaces import Conditioner, Denoiser, DenoiserConfig, Fraction, MakeConditioner
 from latdiff_denoisers.adaptive_norm import AdaptiveNorm, modulate
 from latdiff_denoisers.time_embedding import TimeEmbedding
 from latdiff_denoisers.zero_linear import zero_linear
@@ -109,7 +109,7 @@ class DiTConfig(DenoiserConfig):
     """Attention heads; must divide the width."""
     token_dim: PositiveInt = 8
     """Latent dimensions per token."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Fraction = 0.0
     """Dropout in attention and MLP."""
 
     @model_validator(mode="after")

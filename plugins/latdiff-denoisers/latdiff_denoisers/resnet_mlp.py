@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from latdiff_core.errors import ConfigError
-from latdiff_core.interfaces import Denoiser, DenoiserConfig, MakeConditioner
+from latdiff_core.interfaces import Denoiser, DenoiserConfig, Fraction, MakeConditioner
 from latdiff_denoisers.residual_block import ResidualBlock
 from latdiff_denoisers.time_embedding import TimeEmbedding
 from latdiff_denoisers.zero_linear import zero_linear
@@ -53,7 +53,7 @@ class ResNetMLPConfig(DenoiserConfig):
     """Number of residual blocks."""
     expansion: PositiveInt = 2
     """Width of the hidden layer of each block, as a multiple of ``width``."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Fraction = 0.0
     """Dropout in the hidden layer of each block."""
 
     def build(self, *, dim: int, make_conditioner: MakeConditioner) -> ResNetMLP:

@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor, nn
 
 from latdiff_core.errors import ConfigError
-from latdiff_core.interfaces import Denoiser, DenoiserConfig, MakeConditioner
+from latdiff_core.interfaces import Denoiser, DenoiserConfig, Fraction, MakeConditioner
 from latdiff_denoisers.residual_block import ResidualBlock
 from latdiff_denoisers.time_embedding import TimeEmbedding
 from latdiff_denoisers.zero_linear import zero_linear
@@ -118,7 +118,7 @@ class UNetConfig(DenoiserConfig):
     """Widths of the levels from the outside in, falling; the first at least the number of diffused dimensions."""
     depth: PositiveInt = 1
     """Residual blocks of each level on the way down, and as many on the way up; the last width has one block."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Fraction = 0.0
     """Dropout in the hidden layer of each block."""
 
     @field_validator("widths")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from latdiff_core.interfaces import Schedule, ScheduleConfig
+from latdiff_core.interfaces import Fraction, Schedule, ScheduleConfig
 
 REFERENCE_STEPS = 1000
 LARGEST_BETA = 0.999
@@ -47,7 +46,7 @@ class CosineScheduleConfig(ScheduleConfig):
     """alpha along a quarter of a cosine, with little noise added near the data."""
 
     kind: Literal["cosine"] = "cosine"
-    offset: Annotated[float, Field(ge=0, lt=1)] = 0.008
+    offset: Fraction = 0.008
     """Start of the cosine, s in the paper: above 0, so that the first noise is not too small."""
 
     def build(self) -> CosineSchedule:
