@@ -134,7 +134,7 @@ def _in_words(conditions: Mapping[str, Any] | pd.DataFrame | None) -> str:
 def _size_in_words(library: float | Sequence[float] | np.ndarray | None) -> str:
     if library is None:
         return "generated"
-    return f"{library:g}" if isinstance(library, int | float) else "one for each cell"
+    return "one for each cell" if np.ndim(library) else f"{np.asarray(library).item():.10g}"
 
 
 def _sampling_config(config: ModelConfig, overrides: Overrides) -> ModelConfig:

@@ -146,6 +146,10 @@ class LatentDiffusion:
             If the counts or condition columns cannot be used.
         ConfigError
             If parts of the config do not fit each other, or this machine lacks what they ask for.
+        OutputExistsError, RunFolderError
+            If ``checkpoints`` holds some and ``resume`` is not given, or those are not of this fit.
+        TrainingDiverged
+            If a loss is no number any more; ``checkpoints`` are then of no use.
         TrainingInterrupted
             At Ctrl-C.
         """

@@ -13,12 +13,13 @@ from latdiff_core.errors import OutputExistsError
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path``, with its ending, that takes its place at the end; after an error it is gone.
+    """A temporary name beside ``path`` that takes its place at the end; after an error it is gone.
 
     A kill leaves nothing at ``path``, or what was there before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    remove(temporary)  # what a process of the same number has left
     try:
         yield temporary
         replace(temporary, path)
@@ -66,8 +67,11 @@ def replace(temporary: Path, path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder if it is there."""
+    """Remove a file or a folder if it is there; of a folder nothing stays at its name, even after a kill."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        aside = path.with_name(f".{path.name}.{os.getpid()}.removed")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+        shutil.rmtree(aside)
     else:
         path.unlink(missing_ok=True)

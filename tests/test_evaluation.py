@@ -398,6 +398,17 @@ def test_a_score_on_the_other_side_of_real_cells_is_not_between(perfect, generat
     assert json.loads(found.to_json())["scores"]["w2"]["beyond"] is (generated < 5.9)
 
 
+def test_what_no_trivial_generator_was_measured_by_has_no_nearest_one(perfect):
+    rows = [
+        {"score": key, "side": side, "split": split, "value": value + 0.1 * split}
+        for key in ("w2", "mmd2")
+        for split in range(2)
+        for side, value in {"generated": 3.0, "real": 5.0, **dict.fromkeys(BASELINES, np.nan)}.items()
+    ]
+    row = replace(perfect, values=pd.DataFrame(rows), metrics=(Distances(),)).table.loc["w2"]
+    assert (row["standing"], row["nearest"], row["beyond"]) == ("between", None, False)
+
+
 def test_trivial_generators_are_compared_with_real_cells_in_the_splits_that_have_both(perfect):
     """Generators that miss some halves would otherwise be judged by how those differ from the others."""
     of_side = {"generated": 3.0, "real": 3.0, **dict.fromkeys(BASELINES, 9.0), "mean profile": 3.5}

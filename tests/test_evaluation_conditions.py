@@ -155,8 +155,9 @@ def test_cells_that_are_not_what_they_are_given_as_are_noted(halves, quick):
 
 
 def test_conditions_without_a_control_of_their_own_are_named():
-    training = pd.DataFrame({"type": ["B", "B", "T"], "treated": ["yes", "no", "yes"]}).loc[np.repeat(range(3), 30)]
-    asked, notes = effects_asked(training, joined_labels(training), {"treated": "no"}, n=45)
+    cells = pd.DataFrame({"type": ["B", "B", "T", "M"], "treated": ["yes", "no", "yes", "no"]})
+    training = cells.loc[np.repeat(range(4), 30)]
+    asked, notes = effects_asked(training, joined_labels(training), {"treated": "no"}, n=60)
     assert asked == {"B | yes": "B | no"}
     assert [note.endswith("have no effects: T | yes.") for note in notes] == [True]
 

@@ -49,7 +49,7 @@ def test_expectations_are_labelled_as_such(fitted_model):
 
 
 def test_cells_say_what_was_asked(fitted_model):
-    drawn, asked = fitted_model.generate(2), fitted_model.generate(2, {"cell_type": "B"}, library=500)
+    drawn, asked = fitted_model.generate(2), fitted_model.generate(2, {"cell_type": "B"}, library=np.float32(500))
     assert drawn.uns["latdiff"]["request"] == {"cells": 2, "conditions": "drawn", "library": "generated"}
     assert asked.uns["latdiff"]["request"] == {"cells": 2, "conditions": "cell_type = B", "library": "500"}
     table = fitted_model.generate(conditions=pd.DataFrame({"cell_type": ["B", "T"]}), library=[500, 600])

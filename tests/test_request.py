@@ -78,6 +78,12 @@ def test_a_number_outside_those_of_training_is_answered_with_a_warning(caplog):
     assert not caplog.records
     read(3, {"dose": 50})
     assert "dose of 50 is outside that of the training cells, 0 to 1" in caplog.text
+    caplog.clear()
+    ages = torch.rand(50, generator=torch.Generator().manual_seed(0))
+    schema = DataSchema(genes=("a",), attributes=(ContinuousAttribute(key="age", mean=0.5, std=0.3),), cells=50)
+    training = TrainingCells(Conditions((ages,), 50), torch.ones(50))
+    read_request(None, pd.DataFrame({"age": ages.numpy()}), None, schema, training)
+    assert not caplog.records, "the training cells' own numbers are not outside theirs"
 
 
 def test_a_table_is_completed_row_by_row():
@@ -128,13 +134,14 @@ def test_numbers_that_are_equal_but_for_rounding_do_not_decide_which_cells_are_n
     assert (ages[drawn] - 41.5).abs().max() < 1.1 * 60 / 400 * NEAREST / 2
 
 
-@pytest.mark.parametrize("asked", [0.4, float("nan")])
-def test_all_cells_that_are_as_near_serve_not_the_first_of_the_file(asked):
-    """Of doses there are few, so that many cells have the nearest; none lacks one."""
-    kinds = torch.arange(4).repeat_interleave(100)
-    training = TrainingCells(Conditions((kinds, torch.tensor([0.0, 1.0]).repeat(200)), 400), torch.ones(400))
+@pytest.mark.parametrize(("doses", "asked", "near"), [((0.0, 1.0), 0.4, 1), ((0.0, 1.0), NAN, 2), ((0.1, 0.3), 0.2, 2)])
+def test_all_cells_that_are_as_near_serve_not_the_first_of_the_file(doses, asked, near):
+    """Of doses there are few, so that many cells have the nearest; none lacks one, and rounding decides nothing."""
+    kinds, doses = torch.arange(4).repeat_interleave(100), torch.tensor(doses).repeat(200)
+    training = TrainingCells(Conditions((kinds, doses), 400), torch.ones(400))
     drawn = MatchingCells(training, [1]).draw([torch.full((1000,), asked)], 1000, torch.Generator().manual_seed(0))
     assert kinds[drawn].bincount().min() > 200
+    assert len(doses[drawn].unique()) == near
 
 
 def test_a_number_that_no_cell_lacks_does_not_outweigh_the_others():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -184,11 +185,19 @@ def test_a_save_that_fails_leaves_nothing_new_behind(fitted_model, run, tmp_path
     assert listing(tmp_path) == before
 
 
+def test_what_a_killed_save_has_left_is_in_nobodys_way(fitted_model, tmp_path):
+    left = tmp_path / f".run.{os.getpid()}.partial"
+    left.mkdir()
+    (left / "config.yaml").write_text("half")
+    fitted_model.save(tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 def test_a_run_is_put_back_when_its_successor_cannot_take_its_name(fitted_model, run, tmp_path, monkeypatch):
     before, rename = listing(tmp_path), Path.rename
 
     def refuse_the_new_one(self: Path, target: Path) -> Path:
-        if self.name.endswith(".partial"):
+        if self.name.endswith(".partial") and target == run:
             raise OSError("the file system is gone")
         return rename(self, target)
 

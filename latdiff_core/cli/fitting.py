@@ -36,14 +36,19 @@ def fit_to_folder(
 
     Raises
     ------
+    OutputExistsError
+        If ``OUT`` is there and may not be replaced, or something else stands where checkpoints go.
+    TrainingDiverged
+        If a loss is no number any more; the checkpoints are then removed.
     TrainingInterrupted
         At Ctrl-C, saying how to resume.
     """
     checkpoints = out.with_name(f"{out.name}.checkpoints")
-    if resume and not overwrite and (out / MANIFEST).is_file():
+    if resume and not overwrite and (out / MANIFEST).is_file() and not checkpoints.exists():
         raise OutputExistsError(f"{out} is finished: there is nothing to resume")
     refuse_unless_run(out, overwrite)
-    refuse_unless_checkpoints(checkpoints)
+    if is_first():
+        refuse_unless_checkpoints(checkpoints)
     overrides = dict(map(parse_override, sets)) | dict(training)
     if layer is not None:
         overrides["data.layer"] = layer

@@ -40,7 +40,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
         view.add_column(name, justify="right", no_wrap=True)
     view.add_column("which is", no_wrap=True)
     for key, row in evaluation.table.iterrows():
-        figures = map(format_number, (row[GENERATED], row[REAL], row["reach"], row[row["nearest"]]))
+        trivial = row[row["nearest"]] if row["nearest"] else float("nan")
+        figures = map(format_number, (row[GENERATED], row[REAL], row["reach"], trivial))
         view.add_row(evaluation.scores[str(key)].name, *figures, Text(row["standing"], COLORS[row["standing"]]))
     console = Console()
     console.print(view)

@@ -112,8 +112,11 @@ def vectors(column: pd.Series, key: str) -> np.ndarray:
 
 def is_measured(column: pd.Series) -> bool:
     """Whether a column holds too many fractions for doses, say: something measured of each cell, and no categories."""
-    most = min(len(column) / 2, max(20, min(len(column) / 10, 1000)))
-    return column.dtype.kind == "f" and bool((column.dropna() % 1 != 0).any()) and column.nunique() > most
+    if column.dtype.kind != "f":
+        return False
+    numbers = column[np.isfinite(column.to_numpy(np.float64, na_value=np.nan))]
+    most = max(20, min(len(column) / 10, 1000))
+    return bool((numbers % 1 != 0).any()) and numbers.nunique() > most
 
 
 def as_text(values: pd.Series) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -65,9 +64,7 @@ class PartsFolder:
                     "Python overwrite=True)"
                 )
             if leader:
-                aside = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.old")
-                self.folder.rename(aside)
-                remove(aside)
+                remove(self.folder)
             elif time.monotonic() - since >= PATIENCE:
                 raise OutputExistsError(f"{holds}, which the first process does not remove; ask all for the same")
             else:

@@ -96,7 +96,8 @@ def read_request(
     for attribute in () if isinstance(asked, pd.DataFrame) else every:
         key = attribute.key
         if attribute.missing == "refuse" and key in table and np.ndim(table[key][0]) == 0 and pd.isna(table[key][0]):
-            raise DataError(f"{key!r} is asked for without a value; leave it out, and it is drawn from training cells")
+            otherwise = "drawn from training cells" if attribute in schema.attributes else "that of the average cell"
+            raise DataError(f"{key!r} is asked for without a value; leave it out, and it is {otherwise}")
     given = [i for i, a in enumerate(schema.attributes) if a.key in table.columns]
     encoded = encode_obs(table, [schema.attributes[i] for i in given])
     for i, values in zip(given, encoded.values, strict=True):
@@ -120,8 +121,10 @@ def _warn_of_extremes(attribute: Attribute, asked: Tensor, training: Tensor) -> 
     """Warn of numbers outside those of the training cells."""
     if not isinstance(attribute, ContinuousAttribute) or training.isnan().all():
         return
-    low, high = (float(f"{of(training[~training.isnan()]):g}") for of in (torch.min, torch.max))
-    extreme = asked[(asked < low) | (asked > high)]
+    known_values = training[~training.isnan()].double()
+    low, high = float(known_values.min()), float(known_values.max())
+    rounded_low, rounded_high = float(f"{low:g}"), float(f"{high:g}")  # as a user reads them off the message
+    extreme = asked[(asked.double() < min(low, rounded_low)) | (asked.double() > max(high, rounded_high))]
     if len(extreme):
         log.warning(
             "%s of %g is outside that of the training cells, %g to %g: the model has to guess what it does there",

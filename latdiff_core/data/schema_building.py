@@ -46,7 +46,7 @@ def _attribute(table: pd.DataFrame, config: ConditionConfig) -> Attribute:
     if is_measured(column):
         raise DataError(
             f"{key!r} holds {column.nunique()} different fractions, which are no categories; take it as a number "
-            f"(kind: continuous, or {key}:continuous)"
+            f"(kind: continuous, or {key}:continuous), or store it as text"
         )
     names = as_text(column[_given(column.isna().to_numpy(), config, table.index)])
     categories, cells = np.unique(names.astype(str), return_counts=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from latdiff_core.conditions import Conditions
-from latdiff_core.data.observations import spread
+from latdiff_core.data.observations import ROUNDING, spread
 
 log = logging.getLogger(__name__)
 
@@ -105,13 +105,13 @@ class MatchingCells:
         unlike = (have == np.float32(MISSING)) != (want == np.float32(MISSING))
         lacking = unlike.sum(1)
         distance = np.where(unlike, 0, np.abs(have - want) / self._spread).sum(1)
-        nearest = np.lexsort((distance, lacking))
-        first, last = nearest[0], nearest[:NEAREST][-1]
-        if lacking[first] == distance[first] == 0:
-            last = first
-        nearer = (lacking == lacking[last]) & (distance <= distance[last])
-        chosen: np.ndarray = serving[(lacking < lacking[last]) | nearer]
-        return chosen
+        chosen = (lacking == 0) & (distance == 0)
+        if not chosen.any():
+            last = np.lexsort((distance, lacking))[:NEAREST][-1]
+            as_near = distance <= distance[last] + ROUNDING * (1 + distance[last])
+            chosen = (lacking < lacking[last]) | ((lacking == lacking[last]) & as_near)
+        found: np.ndarray = serving[chosen]
+        return found
 
     def _warn(self) -> None:
         if not self._warned:

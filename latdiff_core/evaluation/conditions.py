@@ -100,7 +100,8 @@ def effects_asked(
             f"Of conditions that have, or are compared with, fewer than {FEWEST_OF_EFFECT} held-out cells per side no "
             f"effects are asked: {some_of(few)}."
         )
-    if alone := sorted({*labels} - {*pairs, *pairs.values()}):
+    controls = labels[(training[list(control)] == pd.Series(control, dtype=object)).all(axis=1)] if control else ()
+    if alone := sorted({*labels} - {*pairs, *controls}):
         notes.append(
             f"No training cells are the controls of these conditions, which have no effects: {some_of(alone)}."
         )

@@ -25,7 +25,7 @@ STANDINGS = {
     "between": "#c98a1b",
     "beyond real": "#8a6d3b",
     "trivial": "#b3313f",
-    "cannot tell": "#9a9a9a",
+    "cannot tell": "#6a6a6a",
 }
 """Colours of how a score stands, as in the page."""
 DPI = 110
@@ -50,7 +50,7 @@ def overview_figure(evaluation: Evaluation) -> Figure:
 def score_figure(evaluation: Evaluation) -> Figure:
     """Every score on one scale: 0 is what real cells score, 1 the nearest trivial generator."""
     table = evaluation.table[evaluation.table["standing"] != "unknown"]
-    scale = table["trivial"].clip(lower=np.finfo(float).tiny)
+    scale = table["trivial"].fillna(table["reach"]).clip(lower=np.finfo(float).tiny)
     figure = _figure(9, 0.28 * len(table) + 1.1)
     axis = figure.subplots()
     rows = np.arange(len(table))[::-1]

@@ -84,11 +84,13 @@ class Evaluation:
         table["reach"] = INTERVAL * (pairs[GENERATED] - pairs[REAL]).groupby("score").std()
         table["distance"] = (table[GENERATED] - table[REAL]).abs()
         off = pairs[list(BASELINES)].sub(pairs[REAL], axis=0).groupby("score").mean()  # in splits that have both
-        compared = {key: off.loc[key, list(metric.baselines)].fillna(np.inf) for key, metric in self.metric_of.items()}
-        table["nearest"] = pd.Series({key: values.abs().idxmin() for key, values in compared.items()})
+        compared = {key: off.loc[key, list(metric.baselines)].dropna() for key, metric in self.metric_of.items()}
+        nearest = {key: values.abs().idxmin() if len(values) else None for key, values in compared.items()}
+        table["nearest"] = pd.Series(nearest, dtype=object)
         table["trivial"] = pd.Series({key: values.abs().min() for key, values in compared.items()})
         side = np.sign(table[GENERATED] - table[REAL])
-        table["beyond"] = pd.Series({key: (values * side[key] < 0).all() for key, values in compared.items()})
+        beyond = {key: len(values) > 0 and bool((values * side[key] < 0).all()) for key, values in compared.items()}
+        table["beyond"] = pd.Series(beyond)
         table["standing"] = [_standing(row) for _, row in table.iterrows()]
         return table
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
+from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.utils.data import DataLoader
 
 from latdiff_core.configs import TrainingConfig
 from latdiff_core.device import uses_gpu
-from latdiff_core.errors import ConfigError, RunFolderError, known
+from latdiff_core.errors import ConfigError, RunFolderError, TrainingDiverged, known
 from latdiff_core.ranks import is_first
 from latdiff_core.training.callbacks import History, SeedEpochs, StageProgress
 from latdiff_core.training.checkpoints import RegularCheckpoint, read_checkpoint
@@ -55,6 +56,8 @@ def run_stage(
         At Ctrl-C; after the first epoch ``folder`` holds a checkpoint, at most half a minute and an epoch old.
     RunFolderError
         If the checkpoint in ``folder`` is damaged or of another version.
+    TrainingDiverged
+        If a loss is no number any more.
     """
     last, history, kept = folder / "last.ckpt", History(), KeptWeights(ema_decay)
     callbacks: list[Callback] = [SeedEpochs(config.seed), history, kept, RegularCheckpoint(last)]
@@ -84,6 +87,11 @@ def run_stage(
             if resume:
                 _callback_states(last, kept)  # a checkpoint that cannot be used is found before anything is changed
             trainer.fit(stage, train, validation, ckpt_path=resume, weights_only=True)
+        except ProcessRaisedException as error:  # of a process that was forked or spawned for the training
+            name, _, text = str(error).strip().splitlines()[-1].partition(": ")
+            if not name.endswith(TrainingDiverged.__name__):
+                raise
+            raise TrainingDiverged(text) from None
         except SystemExit as error:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt(f"{title} training was interrupted in epoch {trainer.current_epoch}") from error
     if not history.rows:  # trained in processes of their own (ddp_fork, ddp_spawn), of which a checkpoint is left
