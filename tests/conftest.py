@@ -15,6 +15,7 @@ from scipy import sparse
 
 from latdiff_core import LatentDiffusion
 from latdiff_core.data import demo_data
+from latdiff_core.evaluation import Evaluation, evaluate
 
 TINY = {
     "autoencoder.latent_dim": 4,
@@ -87,6 +88,13 @@ def halves() -> tuple[anndata.AnnData, anndata.AnnData, anndata.AnnData]:
     pbmcs = demo_data()
     order = np.random.default_rng(0).permutation(pbmcs.n_obs)
     return tuple(pbmcs[part].copy() for part in np.split(order, [300, 500]))
+
+
+@pytest.fixture(scope="module")
+def perfect(halves) -> Evaluation:
+    """Of real cells that play the generated ones."""
+    train, held_out, further = halves
+    return evaluate(held_out, further, train, ["cell_type"], splits=4)
 
 
 @pytest.fixture
