@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import StrategyRegistry
 from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.utils.data import DataLoader
 
@@ -26,8 +27,6 @@ from latdiff_core.training.modules import Stage
 
 def check_strategy(name: str) -> None:
     """Raise ConfigError for a strategy that Lightning does not have, before anything is begun."""
-    from lightning.pytorch.strategies import StrategyRegistry
-
     names = ["auto", *StrategyRegistry.available_strategies()]
     if name not in names:
         raise ConfigError(f"training -> strategy is {name!r}; {known(names, name)}")
