@@ -13,16 +13,12 @@ from pathlib import Path
 
 import anndata
 import numpy as np
-import pandas as pd
 import torch
-from runs import BOOK, RESULTS, SPLITS
-from splits import LABEL, load_split
+from runs import SPLITS
+from scored import SEED, scores, write_page
+from splits import load_split
 
-from latdiff_core import LatentDiffusion
-from latdiff_core.evaluation import evaluate
-from latdiff_core.paths import write_text
-
-DATA, SEED = "kang_ifnb_merged", 0
+DATA = "kang_ifnb_merged"
 READS, SHAPE = 200, 2.0
 """Mean reads of a molecule, and the shape of the gamma distribution that they follow."""
 DECODERS = ("negative_binomial_mixture", "negative_binomial", "zero_inflated_negative_binomial")
@@ -40,24 +36,6 @@ def as_reads(cells: anndata.AnnData, rng: np.random.Generator) -> anndata.AnnDat
     return cells
 
 
-def scores(train: anndata.AnnData, test: anndata.AnnData, decoder: str) -> dict[str, float]:
-    """The columns of the table, of one decoder."""
-    overrides = {"training.seed": SEED, "autoencoder.decoder.kind": decoder}
-    model = LatentDiffusion.from_recipe("default", [LABEL], overrides).fit(train, progress=False)
-    cells = model.generate(conditions=test.obs[[LABEL]], seed=SEED)
-    found = evaluate(test, cells, train, [LABEL], seed=SEED, splits=SPLITS).table
-    ours, real = found["generated"].astype(float), found["real"].astype(float)
-    return {
-        "held-out nats": model.fitted.provenance["metrics"]["autoencoder_val_nll"],
-        "W2 / floor": ours["w2"] / real["w2"],
-        "MMD² - floor": ours["mmd2"] - real["mmd2"],
-        "AUC genes": ours["auc_genes"],
-        "AUC PCs": ours["auc_pcs"],
-        "labels / real": ours["label_accuracy"] / real["label_accuracy"],
-        "median library / real": ours["library_median"] / real["library_median"],
-    }
-
-
 def main() -> None:
     """Measure, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -66,17 +44,8 @@ def main() -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(SEED)
     train, test = (as_reads(cells, rng) for cells in load_split(arguments.data / f"{DATA}.h5ad"))
-    found = pd.DataFrame({decoder: scores(train, test, decoder) for decoder in DECODERS}).T
-    write_text(RESULTS / "reads.csv", found.to_csv(index_label="decoder", float_format="%.6g"))
-    lines = ["# Decoders on reads\n", HOW]
-    lines += ["| decoder | " + " | ".join(found.columns) + " |", "|---" * (1 + len(found.columns)) + "|"]
-    for decoder, row in found.iterrows():
-        nats, w2, mmd2, *others = row
-        lines.append(
-            f"| {decoder} | {nats:,.1f} | {w2:.3f} | {mmd2:.4f} | " + " | ".join(f"{v:.3f}" for v in others) + " |"
-        )
-    write_text(BOOK / "reads.md", "\n".join(lines) + "\n")
-    print("\n".join(lines))
+    rows = {kind: scores(train, test, {"autoencoder.decoder.kind": kind}) for kind in DECODERS}
+    write_page("reads", "Decoders on reads", HOW, "decoder", rows)
 
 
 if __name__ == "__main__":

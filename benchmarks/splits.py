@@ -20,12 +20,19 @@ FEWEST_CELLS, FEWEST_TRAINING_CELLS, HELD_OUT = 20, 3, 0.3
 
 
 def load_split(path: Path, seed: int = 0, strata: Sequence[str] = (LABEL,)) -> tuple[anndata.AnnData, anndata.AnnData]:
+    """Training and held-out cells of a data set; see ``split``."""
+    cells = anndata.read_h5ad(path)
+    cells.obs[LABEL] = cells.obs[UNSEEN.get(path.stem, LABEL)]
+    return split(cells, seed, strata)
+
+
+def split(
+    cells: anndata.AnnData, seed: int = 0, strata: Sequence[str] = (LABEL,)
+) -> tuple[anndata.AnnData, anndata.AnnData]:
     """Training and held-out cells, 70/30, stratified by label, or by several columns together.
 
     Labels with fewer than 20 cells, "unassigned" cells, and genes seen in fewer than 3 training cells are dropped.
     """
-    cells = anndata.read_h5ad(path)
-    cells.obs[LABEL] = cells.obs[UNSEEN.get(path.stem, LABEL)]
     sizes = cells.obs[LABEL].value_counts()
     kept = [name for name in sizes.index[sizes >= FEWEST_CELLS] if name != "unassigned"]
     cells = cells[cells.obs[LABEL].isin(kept)]
