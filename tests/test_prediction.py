@@ -51,9 +51,10 @@ def test_velocities_are_derivatives_of_the_noisy_latent(prediction, schedule):
     torch.testing.assert_close(target(prediction, z, eps, alpha, sigma), slope, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("schedule", ["flow", "cosine", "sigmoid"])
 @pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_epsilon_alone_is_refused_on_a_schedule_that_ends_in_pure_noise(make_model, prediction):
-    config = make_model({"diffusion.prediction": prediction, "diffusion.schedule": "flow"}).config
+def test_epsilon_alone_is_refused_on_a_schedule_that_ends_in_pure_noise(make_model, prediction, schedule):
+    config = make_model({"diffusion.prediction": prediction, "diffusion.schedule": schedule}).config
     if prediction == "epsilon":
         with pytest.raises(ConfigError, match=r"diffusion -> prediction: epsilon .* use v, flow or clean"):
             check_assembly(config)
@@ -61,5 +62,6 @@ def test_epsilon_alone_is_refused_on_a_schedule_that_ends_in_pure_noise(make_mod
         check_assembly(config)
 
 
-def test_epsilon_is_allowed_where_some_signal_is_always_left(make_model):
-    check_assembly(make_model({"diffusion.prediction": "epsilon", "diffusion.schedule": "linear"}).config)
+@pytest.mark.parametrize("schedule", ["linear", "edm"])
+def test_epsilon_is_allowed_where_some_signal_is_always_left(make_model, schedule):
+    check_assembly(make_model({"diffusion.prediction": "epsilon", "diffusion.schedule": schedule}).config)

@@ -43,7 +43,10 @@ SCHEMA = DataSchema(
     cells=4,
 )
 CONDITIONS = Conditions((torch.tensor([0, 1, 1, 0]), torch.tensor([0.0, 1.0, float("nan"), 2.0])), 4)
-REFUSED = {("flow", "epsilon"): r"diffusion -> prediction: epsilon cannot be used with the schedule 'flow'"}
+REFUSED = {
+    (schedule, "epsilon"): f"diffusion -> prediction: epsilon cannot be used with the schedule '{schedule}'"
+    for schedule in ("flow", "cosine", "sigmoid")
+}
 """Pairs of schedule and prediction that do not fit each other, and the reason that is given."""
 
 
