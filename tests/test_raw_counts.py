@@ -158,6 +158,7 @@ def test_genes_without_counts_or_overdispersion_get_usable_statistics():
     counts = sparse.csr_matrix(np.array([[5, 5, 0], [5, 5, 0]], dtype=np.float32))
     statistics = gene_statistics(counts)
     assert (statistics.fraction > 0).all()
+    assert statistics.counted.tolist() == [True, True, False]
     assert statistics.fraction.sum().item() == pytest.approx(1.0)
     assert ((statistics.theta > 0) & statistics.theta.isfinite()).all()
 

@@ -19,6 +19,8 @@ from latdiff_counts.sparse_distribution import SparseCountDistribution
 
 INITIAL_TAIL_LOGIT = -3.5
 """Training starts with 3 % of the counts in the tail: near the plain NB, where the mixture still has a gradient."""
+NO_TAIL = -20.0
+"""Of genes that no training cell has. Zeros alone are the likelier the larger the bursts, which nothing would limit."""
 INITIAL_LOG_BURST = 2.5
 """Training starts with a tail that varies 13 times as much as a Poisson does. Of the tenth of the genes that are
 counted most, the median ended at 3.0 on pbmc3k and at 1.1 on kang_ifnb."""
@@ -106,14 +108,18 @@ def _tail_log_zero(log_mu: Tensor, log_burst: Tensor) -> Tensor:
 class NegativeBinomialMixtureDecoder(Decoder):
     """A mirrored MLP to the mean of each gene, its dispersion, and the probability and bursts of its tail.
 
-    The last two are one number per gene each, and learn as much faster than the network as the dispersion does.
+    The last two are one number per gene each, and learn as much faster than the network as the dispersion does. Genes
+    that are known not to be ``counted`` in training, (genes,), have no tail.
     """
 
-    def __init__(self, network: CountNetwork, dispersion: Dispersion, *, genes: int, rate: float) -> None:
+    def __init__(
+        self, network: CountNetwork, dispersion: Dispersion, *, genes: int, rate: float, counted: Tensor | None
+    ) -> None:
         super().__init__()
         self.network = network
         self.dispersion = dispersion
-        self.tail_logits = FastParameter(torch.full((genes,), INITIAL_TAIL_LOGIT), rate)
+        logits = torch.full((genes,), INITIAL_TAIL_LOGIT)
+        self.tail_logits = FastParameter(logits if counted is None else logits.where(counted, NO_TAIL), rate)
         self.log_burst = FastParameter(torch.full((genes,), INITIAL_LOG_BURST), rate)
 
     def forward(self, z: Tensor, library: Tensor, covariates: Covariates) -> NegativeBinomialMixture:
@@ -133,4 +139,7 @@ class NegativeBinomialMixtureDecoderConfig(DispersedConfig, DecoderConfig):
 
     def build(self, *, sizes: Sizes, statistics: GeneStatistics | None) -> NegativeBinomialMixtureDecoder:
         network, dispersion = self.build_network(sizes, statistics), self.build_dispersion(sizes, statistics)
-        return NegativeBinomialMixtureDecoder(network, dispersion, genes=sizes.genes, rate=self.dispersion_rate)
+        counted = None if statistics is None else statistics.counted
+        return NegativeBinomialMixtureDecoder(
+            network, dispersion, genes=sizes.genes, rate=self.dispersion_rate, counted=counted
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -103,6 +105,22 @@ def test_genes_that_are_never_counted_have_finite_tails():
     assert log_prob.item() < -40
     for value in (log_prob, log_mu.grad, log_burst.grad):
         assert value.isfinite().all()
+
+
+def test_genes_without_a_count_in_training_get_no_tail(make_statistics):
+    """Their zeros alone are likelier the larger the bursts: training gave such genes hundreds of counts in one cell."""
+    statistics = replace(make_statistics(SIZES.genes), counted=torch.arange(SIZES.genes) > 4)
+    decoder = NegativeBinomialMixtureDecoderConfig(dispersion_rate=10.0).build(sizes=SIZES, statistics=statistics)
+    optimiser = torch.optim.AdamW(decoder.parameters(), lr=1e-2)
+    x = torch.randint(1, 30, (8, SIZES.genes)) * statistics.counted
+    for _ in range(50):
+        optimiser.zero_grad()
+        (-_distribution(decoder).log_likelihood(CountBatch.from_dense(x)).mean()).backward()
+        optimiser.step()
+    _, _, log_burst, logits = _distribution(decoder.eval()).parameters
+    assert torch.sigmoid(logits[:5]).max() < 1e-8
+    assert log_burst[:5].max() < 3
+    assert (logits[5:] > -10).all()
 
 
 def test_probability_and_burst_move_ten_times_as_far_as_a_weight():
