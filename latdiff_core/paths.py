@@ -45,6 +45,12 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise OutputExistsError(f"{path} cannot be made, because {folder} is a file; choose another name")
 
 
+def refuse_input(path: Path, *inputs: Path | None) -> None:
+    """Raise OutputExistsError if an output is one of the files that are read, whatever may be replaced."""
+    if any(given is not None and given.resolve() == path.resolve() for given in inputs):
+        raise OutputExistsError(f"{path} is to be read and to be written; choose another name for the output")
+
+
 def refuse_folder(path: Path) -> None:
     """Raise OutputExistsError where a file is to be written and a folder stands."""
     if path.is_dir():

@@ -32,6 +32,8 @@ FORMAT = 3
 CONFIG, SCHEMA, MANIFEST, METRICS = "config.yaml", "schema.json", "manifest.json", "metrics.csv"
 AUTOENCODER, DIFFUSION = "autoencoder.safetensors", "diffusion.safetensors"
 TRAINING_CELLS = "training_cells.safetensors"
+FILES = (CONFIG, SCHEMA, MANIFEST, METRICS, AUTOENCODER, DIFFUSION, TRAINING_CELLS)
+"""All that a run folder holds."""
 CHECKPOINTS = "run.json"
 """What tells a folder of checkpoints."""
 
@@ -87,10 +89,17 @@ def save_run(path: Path, config: ModelConfig, fitted: FittedModel, overwrite: bo
 
 
 def refuse_unless_run(path: Path, overwrite: bool) -> None:
-    """Raise OutputExistsError if something is there, unless it is a run folder that may be replaced."""
+    """Raise OutputExistsError if something is there, unless it is a run folder, and no more, that may be replaced."""
     refuse_existing(path, overwrite)
-    if path.exists() and not (path / MANIFEST).is_file():
+    if not path.exists():
+        return
+    if not (path / MANIFEST).is_file():
         raise OutputExistsError(f"{path} exists and is not a run folder, so it is not replaced; choose another name")
+    if foreign := sorted(file.name for file in path.iterdir() if file.name not in (*FILES, ".DS_Store")):
+        raise OutputExistsError(
+            f"{path} also holds what is no part of a run ({', '.join(foreign[:3])}), so it is not replaced; move that "
+            "away, or choose another name"
+        )
 
 
 def refuse_unless_checkpoints(path: Path) -> None:
@@ -177,7 +186,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise RunFolderError(
             f"{path} was written by an older version of latdiff (format {found}, this one reads {FORMAT}); fit again"
         )
-    if lacking := {CONFIG, SCHEMA, AUTOENCODER, DIFFUSION, TRAINING_CELLS, METRICS} - set(files):
+    if lacking := set(FILES) - {MANIFEST} - set(files):
         raise RunFolderError(f"{path / MANIFEST} is damaged (it lists no {', '.join(sorted(lacking))}); fit again")
     return manifest
 

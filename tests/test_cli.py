@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +122,27 @@ def test_a_folder_that_holds_no_cells_is_not_replaced(latdiff, run_folder, tmp_p
         assert code == 1
         assert "is a folder" in error
         assert (out / "notes.txt").read_text() == "precious"
+
+
+def test_what_is_read_is_never_replaced(latdiff, data_file, run_folder, tmp_path):
+    mine = tmp_path / "mine.h5ad"
+    shutil.copy(data_file, mine)
+    for arguments in (
+        ("generate", run_folder, "--table", mine, "--out", mine),
+        ("evaluate", data_file, mine, "--reference", data_file, "--report", mine),
+        ("evaluate", mine, data_file, "--reference", data_file, "--json", mine),
+    ):
+        code, _, error = latdiff(*arguments, "--overwrite")
+        assert code == 1
+        assert "to be read and to be written" in " ".join(error.split())
+    assert mine.read_bytes() == data_file.read_bytes()
+
+
+def test_the_working_folder_is_no_run(latdiff, data_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, error = latdiff("fit", data_file, "--out", ".", "--overwrite")
+    assert code == 1
+    assert "is not a run folder" in " ".join(error.split())
 
 
 def test_existing_output_is_kept_unless_told(latdiff, data_file, run_folder, tmp_path):
@@ -372,5 +394,5 @@ def test_split_does_not_replace_what_it_splits(latdiff, data_file, tmp_path):
     assert "exists" in latdiff("split", data_file, "--out", tmp_path)[2]
     code, _, error = latdiff("split", tmp_path / "train.h5ad", "--out", tmp_path, "--overwrite")
     assert code == 1
-    assert "the file to split" in " ".join(error.split())
+    assert "to be read and to be written" in " ".join(error.split())
     assert (tmp_path / "train.h5ad").read_bytes() == before

@@ -147,10 +147,14 @@ def test_a_component_that_is_not_installed_is_named(run):
 
 
 def test_a_run_that_exists_is_replaced_only_when_told(fitted_model, run, tmp_path):
-    (run / "note.txt").write_text("ours")
     before = listing(tmp_path)
     with pytest.raises(OutputExistsError, match=r"run exists; .*--overwrite"):
         fitted_model.save(run)
+    (run / "note.txt").write_text("ours")
+    with pytest.raises(OutputExistsError, match=r"no part of a run \(note.txt\)"):
+        fitted_model.save(run, overwrite=True)
+    assert (run / "note.txt").read_text() == "ours"
+    (run / "note.txt").unlink()
     assert listing(tmp_path) == before
     fitted_model.save(run, overwrite=True)
     assert sorted(f.name for f in run.iterdir()) == FILES

@@ -169,10 +169,12 @@ def generate(
     from latdiff_core.data import check_output
     from latdiff_core.errors import DataError
     from latdiff_core.model import LatentDiffusion
+    from latdiff_core.paths import refuse_input
     from latdiff_core.ranks import rank_and_world
 
     rank, _ = rank_and_world()
     check_output(out, overwrite or rank > 0)
+    refuse_input(out, table)
     if table is not None and where:
         raise DataError("give --where or --table, not both: the table holds every cell's conditions")
     model = LatentDiffusion.load(run)
@@ -214,12 +216,13 @@ def evaluate(
     from latdiff_core.errors import DataError
     from latdiff_core.evaluation import evaluate as run
     from latdiff_core.evaluation import write_report
-    from latdiff_core.paths import refuse_existing, refuse_folder
+    from latdiff_core.paths import refuse_existing, refuse_folder, refuse_input
 
     files = [path for path in (report, json) if path is not None]
     for path in files:
         refuse_folder(path)
         refuse_existing(path, overwrite)
+        refuse_input(path, real, synthetic, reference)
     if len(set(files)) < len(files):
         raise DataError(f"--report and --json both name {report}; give each its own file")
     found = run(

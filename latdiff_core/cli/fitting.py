@@ -43,6 +43,7 @@ def fit_to_folder(
     TrainingInterrupted
         At Ctrl-C, saying how to resume.
     """
+    out = out if out.name else out.resolve()  # "." has no name
     checkpoints = out.with_name(f"{out.name}.checkpoints")
     if resume and not overwrite and (out / MANIFEST).is_file() and not checkpoints.exists():
         raise OutputExistsError(f"{out} is finished: there is nothing to resume")

@@ -10,8 +10,8 @@ import pandas as pd
 from latdiff_core.data import open_anndata, stratified_split, write_anndata
 from latdiff_core.data.files import check_output
 from latdiff_core.data.observations import attribute_column
-from latdiff_core.errors import DataError, OutputExistsError
-from latdiff_core.paths import remove
+from latdiff_core.errors import DataError
+from latdiff_core.paths import refuse_input, remove
 
 TRAIN, HELD_OUT = "train.h5ad", "held_out.h5ad"
 
@@ -38,8 +38,7 @@ def split_to_folder(
         raise DataError(f"--share is {share:g}; give one between 0 and 1, such as 0.3")
     for path in (out / TRAIN, out / HELD_OUT):
         check_output(path, overwrite)
-        if path.resolve() == data.resolve():
-            raise OutputExistsError(f"{path} is the file to split; choose another folder")
+        refuse_input(path, data)
     with open_anndata(data) as cells:
         if cells.n_obs == 0:
             raise DataError(f"{data} holds no cells")
