@@ -15,6 +15,7 @@ from scipy import sparse
 from latdiff_core.evaluation import SCORES, evaluate, write_report
 from latdiff_core.evaluation.baselines import BASELINES
 from latdiff_core.evaluation.metrics import Metric, Score
+from latdiff_core.evaluation.metrics.copying import Copying
 from latdiff_core.evaluation.metrics.distances import Distances
 from latdiff_core.evaluation.result import Evaluation
 
@@ -35,6 +36,15 @@ def test_a_copier_is_trivial_in_copying_and_nowhere_like_a_poisson(halves, quick
     copies = train[rows].copy()
     standing = evaluate(held_out, copies, train, ["cell_type"], splits=3).table["standing"]
     assert standing["nearest_training"] == standing["near_copies"] == "trivial"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_copies_are_as_trivial_as_the_copies_that_they_are_compared_with(halves, seed):
+    """The copier takes part in a few splits alone, and its copies are as far from real in each as these are."""
+    train, held_out, _ = halves
+    copies = train[np.random.default_rng(seed).permutation(300)[:200]].copy()
+    found = evaluate(held_out, copies, train, ["cell_type"], splits=10, seed=seed, metrics=[Copying()]).table
+    assert list(found["standing"]) == ["trivial", "trivial"]
 
 
 def test_where_chance_reaches_a_trivial_generator_nothing_is_called_real(halves, quick):

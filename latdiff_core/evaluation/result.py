@@ -21,6 +21,7 @@ GENERATED, REAL = "generated", "real"
 Standing = Literal["like real", "between", "trivial", "beyond real", "cannot tell", "unknown"]
 INTERVAL = 1.96
 WORST_GENES = 50
+ROUNDING = 1e-9
 
 SCORES: Mapping[str, Score] = {key: score for metric in METRICS for key, score in metric.scores.items()}
 """Every score that an evaluation gives unless told otherwise, by its key: its name in the table, and what it asks."""
@@ -83,7 +84,8 @@ class Evaluation:
         pairs = self.values.pivot(index=["score", "split"], columns="side", values="value")
         table["reach"] = INTERVAL * (pairs[GENERATED] - pairs[REAL]).groupby("score").std()
         table["distance"] = (table[GENERATED] - table[REAL]).abs()
-        off = pairs[list(BASELINES)].sub(pairs[REAL], axis=0).groupby("score").mean()  # in splits that have both
+        shared = pairs.where(pairs[list(BASELINES)].notna().any(axis=1))  # splits that have trivial generators
+        off = shared[[GENERATED, *BASELINES]].sub(shared[REAL], axis=0).groupby("score").mean()
         compared = {key: off.loc[key, list(metric.baselines)].dropna() for key, metric in self.metric_of.items()}
         nearest = {key: values.abs().idxmin() if len(values) else None for key, values in compared.items()}
         table["nearest"] = pd.Series(nearest, dtype=object)
@@ -91,7 +93,8 @@ class Evaluation:
         side = np.sign(table[GENERATED] - table[REAL])
         beyond = {key: len(values) > 0 and bool((values * side[key] < 0).all()) for key, values in compared.items()}
         table["beyond"] = pd.Series(beyond)
-        table["standing"] = [_standing(row) for _, row in table.iterrows()]
+        beside = off[GENERATED].abs()
+        table["standing"] = [_standing(row, beside[key]) for key, row in table.iterrows()]
         return table
 
     def to_json(self) -> str:
@@ -109,8 +112,10 @@ class Evaluation:
         write_text(Path(path), self.to_json())
 
 
-def _standing(row: pd.Series) -> Standing:
+def _standing(row: pd.Series, beside: float) -> Standing:
     """How generated cells stand: like real if no farther from the floor than chance reaches.
+
+    ``beside`` is how far from it they are in the splits that trivial generators take part in.
 
     Where chance reaches as far as a trivial generator is, the score cannot tell anything from anything.
     """
@@ -118,7 +123,7 @@ def _standing(row: pd.Series) -> Standing:
         return "unknown"
     if row["distance"] <= row["reach"]:
         return "cannot tell" if row["trivial"] <= row["reach"] else "like real"
-    if row["distance"] >= row["trivial"]:
+    if beside >= row["trivial"] * (1 - ROUNDING):
         return "trivial"
     return "beyond real" if row["beyond"] else "between"
 
