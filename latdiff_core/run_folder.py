@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import yaml
 from pydantic import ValidationError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, load_model, save_file, save_model
 
 from latdiff_core.assembly import build_autoencoder, build_diffusion
 from latdiff_core.autoencoder import CountAutoencoder
@@ -77,8 +77,8 @@ def save_run(path: Path, config: ModelConfig, fitted: FittedModel, overwrite: bo
         temporary.mkdir()
         (temporary / CONFIG).write_text(dump_config(config), encoding="utf-8")
         (temporary / SCHEMA).write_text(fitted.schema.model_dump_json(indent=1), encoding="utf-8")
-        save_file(fitted.autoencoder.state_dict(), temporary / AUTOENCODER)
-        save_file(fitted.diffusion.state_dict(), temporary / DIFFUSION)
+        save_model(fitted.autoencoder, str(temporary / AUTOENCODER))  # weights that are shared once
+        save_model(fitted.diffusion, str(temporary / DIFFUSION))
         save_file(fitted.training_cells.to_tensors(), temporary / TRAINING_CELLS)
         for name in (AUTOENCODER, DIFFUSION, TRAINING_CELLS):  # safetensors makes its files private
             (temporary / name).chmod((temporary / CONFIG).stat().st_mode)
@@ -133,7 +133,7 @@ def load_run(path: Path) -> tuple[ModelConfig, FittedModel]:
         autoencoder, diffusion = build_autoencoder(config, schema), build_diffusion(config, schema)
     for network, name in ((autoencoder, AUTOENCODER), (diffusion, DIFFUSION)):
         try:
-            network.load_state_dict(load_file(path / name))
+            load_model(network, path / name)
         except RuntimeError as error:
             versions = ", ".join(f"{k} {v}" for k, v in manifest["versions"].items())
             raise RunFolderError(

@@ -16,6 +16,7 @@ from scipy import sparse
 from latdiff_core import LatentDiffusion
 from latdiff_core.data import demo_data
 from latdiff_core.evaluation import Evaluation, evaluate
+from latdiff_denoisers import ResNetMLP, ResNetMLPConfig
 
 TINY = {
     "autoencoder.latent_dim": 4,
@@ -68,6 +69,21 @@ def make_model() -> Callable[..., LatentDiffusion]:
 def tiny_overrides() -> dict[str, Any]:
     """What makes a recipe train in a second."""
     return deepcopy(TINY)
+
+
+@pytest.fixture
+def shared_weights(monkeypatch) -> dict[str, Any]:
+    """Overrides for a denoiser two blocks of which are one, and a weight of which lies transposed."""
+    build = ResNetMLPConfig.build
+
+    def sharing(self: ResNetMLPConfig, **sizes: Any) -> ResNetMLP:
+        network = build(self, **sizes)
+        network.blocks[1] = network.blocks[0]
+        network.embed.weight.data = network.embed.weight.data.t().contiguous().t()
+        return network
+
+    monkeypatch.setattr(ResNetMLPConfig, "build", sharing)
+    return {"diffusion.denoiser": {"kind": "resnet_mlp", "width": 8, "depth": 2}}
 
 
 @pytest.fixture

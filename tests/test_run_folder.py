@@ -146,6 +146,14 @@ def test_a_component_that_is_not_installed_is_named(run):
         LatentDiffusion.load(run)
 
 
+def test_weights_that_are_shared_or_lie_transposed_are_saved(make_model, tiny_data, shared_weights, tmp_path):
+    model = make_model(shared_weights).fit(tiny_data, progress=False)
+    model.save(tmp_path / "run")
+    loaded = LatentDiffusion.load(tmp_path / "run")
+    assert loaded.fitted.diffusion.denoiser.blocks[0] is loaded.fitted.diffusion.denoiser.blocks[1]
+    np.testing.assert_array_equal(loaded.generate(20).X.toarray(), model.generate(20).X.toarray())
+
+
 def test_a_run_that_exists_is_replaced_only_when_told(fitted_model, run, tmp_path):
     before = listing(tmp_path)
     with pytest.raises(OutputExistsError, match=r"run exists; .*--overwrite"):
@@ -177,13 +185,13 @@ def test_a_save_that_fails_leaves_nothing_new_behind(fitted_model, run, tmp_path
         shutil.rmtree(run)
     before, calls = listing(tmp_path), []
 
-    def fail_at_the_second(tensors: object, path: Path) -> None:
-        path.write_bytes(b"half of a file")
+    def fail_at_the_second(model: object, path: str) -> None:
+        Path(path).write_bytes(b"half of a file")
         calls.append(path)
         if len(calls) == 2:
             raise failure
 
-    monkeypatch.setattr(run_folder, "save_file", fail_at_the_second)
+    monkeypatch.setattr(run_folder, "save_model", fail_at_the_second)
     with pytest.raises(type(failure)):
         fitted_model.save(run, overwrite=True)
     assert listing(tmp_path) == before

@@ -38,7 +38,9 @@ def test_fitting_leaves_data_and_random_states_as_they_were(make_model, tiny_dat
     ("name", "stage", "section"),
     [("autoencoder", AutoencoderStage, {"epochs": 1}), ("diffusion", DiffusionStage, {"steps": 6, "checks": 1})],
 )
-def test_what_is_kept_is_the_moving_average_of_the_weights(make_model, tiny_data, monkeypatch, name, stage, section):
+def test_what_is_kept_is_the_moving_average_of_the_weights(
+    make_model, tiny_data, shared_weights, monkeypatch, name, stage, section
+):
     """Mistake B22: sampling with the last weights; or with an average that is still that of the untrained ones."""
     decay, starts = 0.3, []
     step = stage.training_step
@@ -51,7 +53,7 @@ def test_what_is_kept_is_the_moving_average_of_the_weights(make_model, tiny_data
 
     def trained(ema_decay: float) -> list[Tensor]:
         short = {**section, "batch_size": 32, "learning_rate": 0.01, "ema_decay": ema_decay}
-        model = make_model({f"training.{name}": short}).fit(tiny_data, progress=False)
+        model = make_model({f"training.{name}": short, **shared_weights}).fit(tiny_data, progress=False)
         return list(getattr(model.fitted, name).parameters())
 
     last = trained(0.0)

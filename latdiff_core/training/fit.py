@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_model, save_model
 from scipy import sparse
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -195,7 +195,7 @@ def _fit_autoencoder(
     weights, metrics = folder / "autoencoder.safetensors", folder / "autoencoder_history.json"
     if metrics.is_file():  # written last: stage 1 was finished by an earlier call
         try:
-            model.load_state_dict(load_file(weights))
+            load_model(model, weights)
             rows: list[dict[str, float]] = json.loads(metrics.read_text())
         except Exception as error:
             raise RunFolderError(f"stage 1 in {folder} is damaged; remove it and fit again ({error})") from error
@@ -217,7 +217,7 @@ def _fit_autoencoder(
     )
     model.cpu()
     if is_first():
-        save_file(model.state_dict(), weights)
+        save_model(model, str(weights))
         write_text(metrics, json.dumps(history))
     return history
 

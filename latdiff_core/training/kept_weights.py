@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import Any
 
 import lightning.pytorch as pl
@@ -58,7 +59,11 @@ class KeptWeights(Callback):
         loss = float(trainer.callback_metrics.get("val_loss", math.inf))
         if loss < self.lowest_loss:
             self.lowest_loss = loss
-            held = {**pl_module.state_dict(), **self.average}  # with buffers, which a network may change too
+            stored = pl_module.state_dict()
+            once = chain(
+                pl_module.named_parameters(), pl_module.named_buffers()
+            )  # a weight that is shared has one name
+            held = {name: value for name, value in once if name in stored} | self.average
             self.best = {name: value.detach().clone() for name, value in held.items()}
 
     def state_dict(self) -> dict[str, Any]:
