@@ -27,6 +27,17 @@ def written_whole(path: Path) -> Iterator[Path]:
         remove(temporary)
 
 
+@contextmanager
+def saving_tensors() -> Iterator[None]:
+    """A full disk as the OSError that it is: safetensors has an error of its own."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8, whole or not at all, replacing a file that is there, but no folder."""
     refuse_folder(path)

@@ -23,7 +23,7 @@ from latdiff_core.data import TrainingCells
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import OutputExistsError, RunFolderError
 from latdiff_core.interfaces import INTERFACES, ComponentConfig
-from latdiff_core.paths import refuse_existing, written_whole
+from latdiff_core.paths import refuse_existing, saving_tensors, written_whole
 from latdiff_core.registry import current_registry
 from latdiff_core.schema import DataSchema
 
@@ -73,7 +73,7 @@ def save_run(path: Path, config: ModelConfig, fitted: FittedModel, overwrite: bo
         If ``path`` exists and ``overwrite`` is not given.
     """
     refuse_unless_run(path, overwrite)
-    with written_whole(path) as temporary:
+    with written_whole(path) as temporary, saving_tensors():
         temporary.mkdir()
         (temporary / CONFIG).write_text(dump_config(config), encoding="utf-8")
         (temporary / SCHEMA).write_text(fitted.schema.model_dump_json(indent=1), encoding="utf-8")

@@ -13,6 +13,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors import SafetensorError
 
 from latdiff_core import LatentDiffusion
 from latdiff_core.data import parts, write_anndata
@@ -337,3 +338,14 @@ def test_a_batch_script_that_asked_for_several_tasks_runs_alone(model, tmp_path,
     monkeypatch.setenv("SLURM_NTASKS", "4")
     model.generate_to(tmp_path / "cells.h5ad", N, chunk=BLOCK)
     assert read(tmp_path / "cells.h5ad").n_obs == N
+
+
+def test_a_full_disk_is_an_error_of_the_system(fitted_model, tmp_path, monkeypatch):
+    """The command line then says so without a traceback; safetensors' own error is no OSError."""
+
+    def full(*_: object) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(parts, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        fitted_model.generate_to(tmp_path / "cells.h5ad", 20)

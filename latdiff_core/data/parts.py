@@ -17,7 +17,7 @@ from scipy import sparse
 from torch import Tensor
 
 from latdiff_core.errors import DataError, OutputExistsError
-from latdiff_core.paths import remove
+from latdiff_core.paths import remove, saving_tensors
 
 REQUEST = "request.json"
 POLL = 0.2
@@ -83,7 +83,7 @@ class PartsFolder:
             "indptr": torch.from_numpy(counts.indptr).long(),
             **{f"values.{i}": v.contiguous() for i, v in enumerate(values)},
         }
-        with self._appearing(self._file(number)) as temporary:
+        with self._appearing(self._file(number)) as temporary, saving_tensors():
             save_file(tensors, temporary)
 
     def read(self, name: str) -> Iterator[Tensor]:
