@@ -15,7 +15,7 @@ from latdiff_core.data import PartsFolder, check_output, write_parts
 from latdiff_core.data.fingerprint import tensor_digest
 from latdiff_core.errors import GenerationInterrupted, OutputExistsError
 from latdiff_core.generation import Generation
-from latdiff_core.paths import replace
+from latdiff_core.paths import remove, replace
 from latdiff_core.progress import progress_bar
 from latdiff_core.ranks import place_in_training, rank_and_world, wait_for_all
 from latdiff_core.run_folder import used_versions
@@ -59,7 +59,7 @@ def generate_to_file(asked: AskedGeneration, path: Path, chunk: int, overwrite: 
         _generate_parts(generation, parts, blocks, mine, progress)
         if rank == 0:
             _await(parts, mine)
-            _join(asked, parts, path)
+            _join(asked, parts, path, overwrite)
     except KeyboardInterrupt as error:
         made = parts.parts - len(parts.missing())
         kept = f"{made} of {parts.parts} parts are in {parts.folder}" if made else "no part was complete"
@@ -130,11 +130,15 @@ def _await(parts: PartsFolder, mine: range) -> None:
         time.sleep(POLL)
 
 
-def _join(asked: AskedGeneration, parts: PartsFolder, path: Path) -> None:
-    temporary = parts.folder / f".joined{path.suffix}"
+def _join(asked: AskedGeneration, parts: PartsFolder, path: Path, overwrite: bool) -> None:
+    temporary = parts.folder / f".joined.{os.getpid()}{path.suffix}"
     return_freed_memory()
-    write_parts(temporary, asked.annotated_parts(parts), parts, asked.generation.request.n)
-    replace(temporary, path)
+    try:
+        write_parts(temporary, asked.annotated_parts(parts), parts, asked.generation.request.n)
+        check_output(path, overwrite)  # again: another process may have been faster
+        replace(temporary, path)
+    finally:
+        remove(temporary)
     parts.remove()
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import anndata
@@ -330,6 +331,29 @@ def test_a_second_process_with_the_same_command_does_not_wait_for_ever(model, tm
     with pytest.raises(OutputExistsError, match="3 parts were made and are gone"):
         model.generate_to(tmp_path / "cells.h5ad", N, chunk=BLOCK)
     assert not (tmp_path / "cells.h5ad").exists()
+
+
+@pytest.mark.parametrize(("fails", "said"), [(False, "exists"), (True, "has become that of another request")])
+def test_another_process_that_writes_the_same_file_is_noticed(model, tmp_path, monkeypatch, fails, said):
+    """It began after this one had looked, and has ended, or has written a part, before this one writes its first."""
+    path, sample, calls = tmp_path / "cells.h5ad", Diffusion.sample, []
+
+    def with_another(self, *arguments):
+        calls.append(0)
+        if len(calls) == 1:
+            with suppress(OSError):
+                model.generate_to(path, N, seed=1, chunk=BLOCK)
+        elif fails and len(calls) == 3:
+            raise OSError("killed")
+        return sample(self, *arguments)
+
+    monkeypatch.setattr(Diffusion, "sample", with_another)
+    with pytest.raises(OutputExistsError, match=said):
+        model.generate_to(path, N, seed=0, chunk=BLOCK)
+    monkeypatch.undo()
+    model.generate_to(path, N, seed=1, chunk=BLOCK, overwrite=not fails)
+    model.generate_to(tmp_path / "alone.h5ad", N, seed=1, chunk=BLOCK)
+    assert_same(read(path), read(tmp_path / "alone.h5ad"))
 
 
 def test_a_batch_script_that_asked_for_several_tasks_runs_alone(model, tmp_path, monkeypatch):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -93,12 +94,19 @@ class PartsFolder:
         ------
         DataError
             If a part is damaged.
+        OutputExistsError
+            If one is gone.
         """
         for number in range(self.parts):
             file = self._file(number)
             try:
                 with safe_open(file, "pt") as part:
                     yield part.get_tensor(name)
+            except FileNotFoundError:
+                raise OutputExistsError(
+                    f"{file} was made and is gone: another process seems to write the same file; wait for its end, or "
+                    "repeat the command"
+                ) from None
             except SafetensorError as error:
                 raise DataError(f"{file} is damaged ({error}); remove it and ask for the same again") from None
 
@@ -128,17 +136,30 @@ class PartsFolder:
         )
 
     def _begin(self) -> None:
+        """Say whose parts these are, unless it is said: of several processes the first to say so is right."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / REQUEST).exists():
-            with self._appearing(self.folder / REQUEST) as temporary:
-                temporary.write_text(json.dumps(self.request, indent=1), encoding="utf-8")
+        said = self.folder / REQUEST
+        if not said.exists():
+            temporary = self._temporary()
+            temporary.write_text(json.dumps(self.request, indent=1), encoding="utf-8")
+            with suppress(FileExistsError):
+                os.link(temporary, said)
+            remove(temporary)
+        if self._found() != self.request:
+            raise OutputExistsError(
+                f"{self.folder} has become that of another request: another process writes the same file; give each "
+                "its own"
+            )
 
     @contextmanager
     def _appearing(self, file: Path) -> Iterator[Path]:
         """A name to write to, unlike that of any process on any machine; what is written then appears whole."""
-        temporary = self.folder / f".{uuid4().hex}.partial"
+        temporary = self._temporary()
         try:
             yield temporary
             temporary.replace(file)
         finally:
             remove(temporary)
+
+    def _temporary(self) -> Path:
+        return self.folder / f".{uuid4().hex}.partial"
