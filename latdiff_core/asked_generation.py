@@ -20,7 +20,7 @@ from latdiff_core.errors import ConfigError, require_seed
 from latdiff_core.generation import Generation
 from latdiff_core.guidance_check import warn_of_untrained_branches
 from latdiff_core.ranks import is_first
-from latdiff_core.run_folder import FittedModel
+from latdiff_core.run_folder import FittedModel, listed, used_versions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +64,8 @@ class AskedGeneration:
             "seed": self.generation.seed,
             "accelerator": self.generation.accelerator,
             "expression": f"mean {generates}" if self.generation.mean else generates,
-            "versions": dict(self.provenance["versions"]),
+            "versions": used_versions(self.config),
+            "fitted_with": listed(self.provenance["versions"]),
             "data": dict(self.provenance["data"]),
             "request": dict(self.request),
         }

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -135,10 +136,9 @@ def load_run(path: Path) -> tuple[ModelConfig, FittedModel]:
         try:
             load_model(network, path / name)
         except RuntimeError as error:
-            versions = ", ".join(f"{k} {v}" for k, v in manifest["versions"].items())
             raise RunFolderError(
                 f"the weights in {path / name} do not fit the installed components; the folder was written with "
-                f"{versions}: {error}"
+                f"{listed(manifest['versions'])}: {error}"
             ) from None
         network.eval().requires_grad_(False)
     cells = TrainingCells.from_tensors(load_file(path / TRAINING_CELLS))
@@ -155,10 +155,16 @@ def used_versions(config: ModelConfig) -> dict[str, str]:
     return {name: _version(name) for name in ("torch", "latdiff-core", *sorted(owners - {"latdiff-core"}))}
 
 
+def listed(versions: Mapping[str, str]) -> str:
+    """Versions in words."""
+    return ", ".join(f"{name} {number}" for name, number in versions.items())
+
+
 def _components(section: Any) -> list[ComponentConfig]:
     return [value for _, value in section if isinstance(value, INTERFACES)]
 
 
+@cache
 def _version(distribution: str) -> str:
     try:
         return version(distribution)

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from latdiff_core import LatentDiffusion
+from latdiff_core import LatentDiffusion, run_folder
 from latdiff_core.errors import OutputExistsError, RunFolderError, TrainingInterrupted
 from latdiff_core.training import checkpoints
 from latdiff_core.training import fit as fitting
@@ -224,3 +224,13 @@ def test_a_damaged_checkpoint_is_named(make_model, tiny_data, tmp_path, monkeypa
     (folder / file).write_bytes((folder / file).read_bytes()[:50])
     with pytest.raises(RunFolderError, match="is damaged; remove"):
         make_model().fit(tiny_data, checkpoints=folder, resume=True, progress=False)
+
+
+def test_a_fit_that_goes_on_with_other_versions_says_so(make_model, tmp_path, monkeypatch, caplog):
+    config, data = make_model().config, {"data": "a digest", "on_disk": False}
+    checkpoints.open_checkpoints(tmp_path, config, **data, resume=False)
+    checkpoints.open_checkpoints(tmp_path, config, **data, resume=True)
+    assert caplog.messages == []
+    monkeypatch.setattr(run_folder, "_version", lambda distribution: "99.0")
+    checkpoints.open_checkpoints(tmp_path, config, **data, resume=True)
+    assert "and goes on with torch 99.0, latdiff-core 99.0" in caplog.text

@@ -69,6 +69,14 @@ def test_the_manifest_says_what_was_fitted_with_what(run, tiny_data):
     assert all(np.isfinite(value) for value in manifest["metrics"].values())
 
 
+def test_cells_say_what_made_them_and_what_their_model_was_fitted_with(run, monkeypatch):
+    model = LatentDiffusion.load(run)
+    monkeypatch.setattr(run_folder, "_version", lambda distribution: "99.0")
+    made_with = model.generate(3).uns["latdiff"]
+    assert made_with["versions"]["latdiff-counts"] == "99.0"
+    assert f"torch {torch.__version__}" in made_with["fitted_with"]
+
+
 def test_nothing_is_unpickled(run, monkeypatch):
     def unpickle(*_: object, **__: object) -> None:
         raise AssertionError("a run folder must be readable without executing what is in it")

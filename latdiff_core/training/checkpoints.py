@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from pathlib import Path
@@ -15,7 +16,9 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from latdiff_core.configs import ModelConfig, dump_config
 from latdiff_core.errors import OutputExistsError, RunFolderError
-from latdiff_core.run_folder import CHECKPOINTS, FORMAT
+from latdiff_core.run_folder import CHECKPOINTS, FORMAT, listed, used_versions
+
+log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN = 30.0
 """An interruption loses at most so much and an epoch. A checkpoint is five times the weights: of pbmc3k
@@ -33,7 +36,8 @@ def open_checkpoints(folder: Path, config: ModelConfig, data: str, on_disk: bool
         If there is nothing to resume, or it belongs to other data, another config or another version of latdiff, or was
         begun in memory and would go on from disk (or the reverse), where cells are shuffled differently.
     """
-    now = {"format": FORMAT, "config": dump_config(config), "data": data, "on_disk": on_disk}
+    versions = used_versions(config)
+    now = {"format": FORMAT, "config": dump_config(config), "data": data, "on_disk": on_disk, "versions": versions}
     run = folder / CHECKPOINTS
     if not resume:
         if run.exists():
@@ -63,6 +67,9 @@ def open_checkpoints(folder: Path, config: ModelConfig, data: str, on_disk: bool
                 f"the checkpoints in {folder} were begun {said}; repeat the fit exactly as it was begun, or remove the "
                 "folder to begin anew"
             )
+
+    if (begun := before.get("versions")) not in (None, versions):
+        log.warning("the fit was begun with %s and goes on with %s", listed(begun), listed(versions))
 
 
 def _differing(before: Any, now: Any, at: str = "") -> list[str]:
