@@ -114,7 +114,7 @@ def ask(
             diffusion = build_diffusion(config, fitted.schema)
         diffusion.load_state_dict(fitted.diffusion.state_dict())
     if is_first():
-        warn_of_untrained_branches(fitted.diffusion.guidance, diffusion.guidance)
+        warn_of_untrained_branches(fitted.diffusion.guidance, diffusion.guidance, diffusion.dim)
     request = read_request(n, conditions, library, fitted.schema, fitted.training_cells)
     if fitted.autoencoder.decoder.generates != "counts":
         log.warning("the decoder of this model generates no counts: X holds log1p of counts per 10,000")

@@ -48,6 +48,8 @@ PROBLEMS = [
     ),
     ({"autoencoder.latent_dims": 8}, "autoencoder -> latent_dims: there is no such field; did you mean 'latent_dim'"),
     ({"training.diffusion.step": 8}, "training -> diffusion -> step: there is no such field; did you mean 'steps'"),
+    ({"training.diffusion.learning_rate": float("inf")}, "training -> diffusion -> learning_rate: .*finite"),
+    ({"diffusion.guidance.scale": float("inf")}, "diffusion -> guidance -> scale: .*finite"),
     ({"trainning": {}}, "trainning: there is no such field; did you mean 'training'"),
     (
         {"data.conditions": [{"kind": "categorical", "key": "a", "mising": "allow"}]},
@@ -152,6 +154,12 @@ def test_a_file_that_is_no_config_is_refused(tmp_path, text, message):
         read_config(tmp_path / "other.yaml")
 
 
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    (tmp_path / "config.yaml").write_text("diffusion:\n  sampler: ddim\n  prediction: v\n  sampler: heun\n")
+    with pytest.raises(ConfigError, match=r"sampler stands there twice\n.*line 2"):
+        read_config(tmp_path / "config.yaml")
+
+
 @pytest.fixture(scope="module")
 def validator() -> Any:
     schema = config_schema()
@@ -168,6 +176,14 @@ def test_the_json_schema_accepts_every_recipe_short_and_written_out(validator, n
 
 def test_the_json_schema_accepts_a_bare_kind(validator):
     validator.validate(apply_overrides(installed().recipe("default"), {"diffusion.conditioner": "concat"}))
+
+
+def test_the_json_schema_accepts_the_bare_name_of_a_column(validator):
+    validator.validate(apply_overrides(installed().recipe("default"), {"data": {"conditions": ["cell_type"]}}))
+
+
+def test_the_json_schema_refuses_a_component_without_a_kind(validator):
+    assert not validator.is_valid(apply_overrides(installed().recipe("default"), {"diffusion.sampler": {"steps": 3}}))
 
 
 @pytest.mark.parametrize(

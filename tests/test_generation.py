@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
+from latdiff_conditioning import ClassifierFreeGuidance
 from latdiff_core import LatentDiffusion
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import ConfigError, DataError, LatdiffError
 from latdiff_core.generation import BLOCK
+from latdiff_core.guidance_check import warn_of_untrained_branches
 from latdiff_core.interfaces import CountDistribution
 from latdiff_counts import NegativeBinomial
 
@@ -247,3 +249,17 @@ def test_any_whole_number_that_a_file_can_hold_is_a_seed(fitted_model, tmp_path)
     for seed in (0.5, 2**63, -(2**63) - 1, "7"):
         with pytest.raises(DataError, match=r"seed is .*; give a whole number from -9223372036854775808 to"):
             fitted_model.generate(3, seed=seed)
+
+
+def test_the_check_of_guidance_asks_it_at_latents_of_the_models_size():
+    """One may look at the dimensions that change most, or at their spread."""
+    seen = []
+
+    class Watching(ClassifierFreeGuidance):
+        def guided(self, denoise):
+            return lambda z_t, t: (seen.append(z_t), super(Watching, self).guided(denoise)(z_t, t))[1]
+
+    guidance = Watching(attributes=1, scale=2.0, drop=0.1)
+    warn_of_untrained_branches(guidance, guidance, 9)
+    assert {z_t.shape[1] for z_t in seen} == {9}
+    assert all(z_t.std(-1).min() > 0 for z_t in seen)

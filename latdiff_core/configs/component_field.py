@@ -39,6 +39,8 @@ class InstalledKind:
         registry, interface = current_registry(), self.base.interface
         kinds = registry.kinds(interface)
         closed = [handler(registry.get(interface, kind).__pydantic_core_schema__) for kind in kinds]
+        for component in map(handler.resolve_ref_schema, closed):  # one without a kind would be anything
+            component["required"] = ["kind", *(name for name in component.get("required", []) if name != "kind")]
         return {"anyOf": [*closed, {"type": "string", "enum": kinds}]}
 
     def validate(self, value: Any) -> ComponentConfig:

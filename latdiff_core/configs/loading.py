@@ -20,6 +20,18 @@ Overrides = Mapping[str, Any]
 """Values by dotted path, such as ``{"autoencoder.latent_dim": 48}``."""
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML that refuses a key which stands twice, of which PyYAML takes the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if key.value != "<<"]
+        if twice := {key for key in keys if keys.count(key) > 1}:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{', '.join(map(str, twice))} stands there twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
 def load_config(raw: Mapping[str, Any], overrides: Overrides | None = None) -> ModelConfig:
     """Validate a raw config.
 
@@ -56,7 +68,7 @@ def read_config(path: str | Path, overrides: Overrides | None = None) -> ModelCo
             else f"{path} does not exist; give a YAML file, or name a recipe instead ({known(recipes)})"
         )
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML in UTF-8: {error}") from None
     if not isinstance(raw, dict):

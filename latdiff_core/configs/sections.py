@@ -67,14 +67,17 @@ def _bare_key(value: Any) -> Any:
     return {"kind": "categorical", "key": value} if isinstance(value, str) else value
 
 
+NamedCondition = Annotated[ConditionConfig, BeforeValidator(_bare_key, json_schema_input_type=str | ConditionConfig)]
+
+
 class DataConfig(Config):
     """What is read from the AnnData."""
 
     layer: str | None = None
     """Layer that holds the raw counts; ``X`` when absent."""
-    conditions: tuple[Annotated[ConditionConfig, BeforeValidator(_bare_key)], ...] = ()
+    conditions: tuple[NamedCondition, ...] = ()
     """What generation can be asked for; empty for an unconditional model."""
-    nuisance: tuple[Annotated[ConditionConfig, BeforeValidator(_bare_key)], ...] = ()
+    nuisance: tuple[NamedCondition, ...] = ()
     """What the latent shall be free of, such as batch or donor: given to encoder and decoder, so that cells can be
     generated as from the average batch, or as from one that is asked for."""
 

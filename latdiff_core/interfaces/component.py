@@ -14,7 +14,7 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 class Config(BaseModel):
     """A frozen config section that refuses unknown fields; field docstrings are their descriptions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class ComponentConfig(Config, ABC):

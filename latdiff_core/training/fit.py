@@ -96,7 +96,7 @@ def fit_model(config: ModelConfig, cells: CellData, folder: Path, progress: bool
         autoencoder = build_autoencoder(config, cells.schema, gene_statistics(cells.counts, train))
         diffusion = build_diffusion(config, cells.schema)
         if is_first():
-            warn_of_untrained_branches(diffusion.guidance, diffusion.guidance)
+            warn_of_untrained_branches(diffusion.guidance, diffusion.guidance, diffusion.dim)
         first = _fit_autoencoder(autoencoder, config, cells, train, validation, folder, progress)
         autoencoder.to(device if alone else "cpu")
         latents = encode_cells(autoencoder, cells, joint=config.diffusion.library == "joint")
