@@ -19,7 +19,8 @@ Fault = Literal[
     "none", "leaks", "shape", "constant", "unbounded", "ignores_nuisance", "sum", "fractions", "global_random",
     "broadcasts_library", "lying_rates", "keeps_noise", "other_on_other_grids", "half_way", "two_calls", "batch_mask",
     "ignores_the_condition", "replaces", "forgets_statistics", "undefined_at_average",
-    "dropout", "ignores_time", "forgets_joined_time", "unused_weight",
+    "dropout", "ignores_time", "forgets_joined_time", "unused_weight", "exchanges_cells", "forgets_sigma", "swapped",
+    "same_mask", "trains_at_one_time", "too_many", "detached", "prior_of_the_wrong_sign",
 ]  # fmt: skip
 
 
@@ -92,6 +93,10 @@ class DummyPoisson(interfaces.CountDistribution):
         counts = torch.poisson(rate, generator=None if self.fault == "global_random" else generator)
         return counts + 0.25 if self.fault == "fractions" else counts
 
+    def sample_csr(self, generator=None):
+        counts = super().sample_csr(generator)
+        return 3 * counts if self.fault == "too_many" else counts
+
 
 class DummyDecoder(interfaces.Decoder):
     def __init__(self, sizes, fault):
@@ -103,6 +108,7 @@ class DummyDecoder(interfaces.Decoder):
     def forward(self, z, library, covariates):
         if self.fault != "broadcasts_library":
             require_shape("library", library, (len(z),))
+        z = z.detach() if self.fault == "detached" else z
         inputs = torch.cat([z, covariates.nuisance.to(z)], -1)
         if self.fault == "ignores_nuisance":
             inputs = torch.cat([z, 0 * covariates.nuisance.to(z)], -1)
@@ -114,6 +120,10 @@ class DummyDecoder(interfaces.Decoder):
         logits = logits[:, :-1] if self.fault == "shape" else logits
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return DummyPoisson(logits.softmax(-1) * library.to(logits.dtype).unsqueeze(-1) + 1e-6, self.fault)
+
+    def log_prior(self):
+        squares = self.net.weight.square().sum()
+        return squares if self.fault == "prior_of_the_wrong_sign" else -squares
 
 
 class DummyDenoiserConfig(interfaces.DenoiserConfig):
@@ -203,6 +213,9 @@ class DummySchedule(interfaces.Schedule):
         self.steps = steps
         return super().times(steps)
 
+    def sample_times(self, n, generator=None):
+        return torch.full((n,), 0.5) if self.fault == "trains_at_one_time" else super().sample_times(n, generator)
+
     def rates(self, t):
         alpha_rate, sigma_rate = super().rates(t)
         return (alpha_rate, 2 * sigma_rate) if self.fault == "lying_rates" else (alpha_rate, sigma_rate)
@@ -227,7 +240,8 @@ class DummySampler(interfaces.Sampler):
         times = schedule.times(100)
         times = times[:-50] if self.fault == "keeps_noise" else times
         alphas, sigmas = schedule.alpha_sigma(times)
-        z = sigmas[0] * noise.double()
+        noise = noise - noise.mean(0) if self.fault == "leaks" and len(noise) > 1 else noise
+        z = noise.double() if self.fault == "forgets_sigma" else sigmas[0] * noise.double()
         for i in range(len(times) - 1):
             clean = denoise(z, times[i].expand(len(z)))
             eps = (z - alphas[i] * clean) / sigmas[i]
@@ -235,6 +249,7 @@ class DummySampler(interfaces.Sampler):
                 eps = eps + 0.01 * torch.randn(eps.shape).to(eps)
             z = alphas[i + 1] * clean + sigmas[i + 1] * eps
         z = z.mean(0, keepdim=True) if self.fault == "shape" else z
+        z = z.flip(0) if self.fault == "exchanges_cells" else z
         return z.to(noise)
 
 
@@ -257,6 +272,7 @@ class DummyGuidance(interfaces.Guidance):
         if self.fault == "batch_mask":  # mistake B24: one mask for all cells
             return torch.rand(1, self.attributes, generator=generator) > 0.1
         generator = None if self.fault == "global_random" else generator
+        generator = torch.Generator().manual_seed(0) if self.fault == "same_mask" else generator
         return torch.rand(batch, self.attributes, generator=generator) > 0.1
 
     def guided(self, denoise):
@@ -267,6 +283,10 @@ class DummyGuidance(interfaces.Guidance):
                 conditional, unconditional = denoise(z_t, t, keep[:1])[0], denoise(z_t, t, keep[1:])[0]
             else:
                 conditional, unconditional = denoise(z_t, t, keep)
+            if self.fault == "swapped":
+                conditional, unconditional = unconditional, conditional
+            if self.fault == "leaks":
+                conditional = unconditional + (conditional - unconditional).mean(0)
             if self.fault == "constant":
                 conditional = 1.1 * conditional
             return unconditional + 2 * (conditional - unconditional)
@@ -328,6 +348,9 @@ FAULTS: dict[tuple[type[testing.ComponentContract], type[interfaces.ComponentCon
         ("undefined_at_average", "test_a_cell_of_which_nothing_is_known_has_a_distribution"),
         ("fractions", "test_samples_are_counts"),
         ("fractions", "test_samples_have_the_mean_and_variance_that_are_promised"),
+        ("too_many", "test_sparse_samples_have_the_mean_and_variance_that_are_promised"),
+        ("detached", "test_the_latent_reaches_the_distribution"),
+        ("prior_of_the_wrong_sign", "test_the_log_prior_is_a_number_with_finite_gradients"),
         ("global_random", "test_samples_follow_the_seed"),
         ("broadcasts_library", "test_a_library_of_the_wrong_shape_is_refused"),
         ("ignores_nuisance", "test_the_nuisance_reaches_the_distribution"),
@@ -349,17 +372,26 @@ FAULTS: dict[tuple[type[testing.ComponentContract], type[interfaces.ComponentCon
         ("lying_rates", "test_the_rates_are_the_derivatives"),
         ("half_way", "test_it_ends_in_noise"),
         ("other_on_other_grids", "test_it_is_the_same_function_on_every_grid"),
+        ("trains_at_one_time", "test_training_times_are_in_range_and_follow_the_seed"),
+        ("trains_at_one_time", "test_training_sees_what_sampling_asks_for"),
     ],
     (testing.SamplerContract, DummySamplerConfig): [
         ("global_random", "test_the_same_seed_gives_the_same_latents"),
         ("keeps_noise", "test_it_reaches_a_normal_distribution"),
         ("shape", "test_shape_and_dtype_are_those_of_the_noise"),
+        ("exchanges_cells", "test_every_cell_becomes_what_is_asked_for_it"),
+        ("forgets_sigma", "test_it_starts_from_the_given_noise_at_the_size_of_the_schedule"),
+        ("leaks", "test_a_cell_alone_gives_the_same_as_in_a_batch_unless_latents_are_drawn"),
     ],
     (testing.GuidanceContract, DummyGuidanceConfig): [
         ("batch_mask", "test_the_keep_mask_is_per_cell_and_per_attribute"),
         ("global_random", "test_the_keep_mask_follows_the_seed"),
         ("two_calls", "test_every_evaluation_is_one_call_of_the_network"),
         ("constant", "test_a_condition_without_effect_is_left_without_effect"),
+        ("swapped", "test_every_condition_moves_its_own_cell_and_in_its_own_direction"),
+        ("leaks", "test_every_condition_moves_its_own_cell_and_in_its_own_direction"),
+        ("leaks", BATCH),
+        ("same_mask", "test_the_keep_mask_follows_the_seed"),
     ],
 }
 BROKEN = [

@@ -16,6 +16,7 @@ from latdiff_core.testing.toys import nudge, toy_statistics, unused_or_broken
 
 SIZES = Sizes(genes=7, latent_dim=3, nuisance=2, condition=3)
 LIBRARY = torch.tensor([20.0, 40.0, 60.0, 10.0])
+DRAWS = 20_000
 
 
 class AnyDecoderContract(ComponentContract):
@@ -64,9 +65,10 @@ class AnyDecoderContract(ComponentContract):
         first, again, other = (distribution.sample(generator=torch.Generator().manual_seed(s)) for s in (0, 0, 1))
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
-        sparse = [distribution.sample_csr(torch.Generator().manual_seed(0)) for _ in range(2)]
+        sparse = [distribution.sample_csr(torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
         assert sparse[0].shape == (4, SIZES.genes)
         assert (sparse[0] != sparse[1]).nnz == 0
+        assert (sparse[0] != sparse[2]).nnz > 0
 
     def test_the_sparse_log_likelihood_is_the_dense_one(self) -> None:
         """``log_likelihood`` of a sparse batch is ``log_prob`` summed over genes, also for an empty cell."""
@@ -93,7 +95,7 @@ class AnyDecoderContract(ComponentContract):
             torch.testing.assert_close(after, before)
 
     def test_the_log_prior_is_a_number_with_finite_gradients(self) -> None:
-        """``log_prior`` is one finite number, the larger the more probable the weights; none has a density of inf."""
+        """``log_prior`` is one finite number, the larger the more probable the weights; it falls where all grow."""
         decoder = self.build().train()
         prior = decoder.log_prior()
         assert prior.shape == ()
@@ -101,6 +103,10 @@ class AnyDecoderContract(ComponentContract):
         if prior.requires_grad:
             torch.autograd.backward(prior)
             assert all(w.grad.isfinite().all() for w in decoder.parameters() if w.grad is not None)
+            with torch.no_grad():
+                for weight in decoder.parameters():
+                    weight.mul_(100)
+            assert decoder.log_prior() < prior
 
     def _moments(self, decoder: Decoder) -> tuple[Tensor, Tensor]:
         distribution = self.decode(decoder)
@@ -121,6 +127,15 @@ class AnyDecoderContract(ComponentContract):
         plain = replace(SIZES, nuisance=0)
         covariates = Covariates(known.nuisance[:, :0], known.condition)
         assert self.build(plain)(self.latents(), LIBRARY, covariates).mean.isfinite().all()
+
+    def test_the_latent_reaches_the_distribution(self) -> None:
+        """Every dimension of a cell's latent changes its likelihood, and is told how by a gradient."""
+        z = self.latents().requires_grad_()
+        distribution = self.build()(z, LIBRARY, self.covariates())
+        likelihood = distribution.log_likelihood(CountBatch.from_dense(torch.arange(4 * SIZES.genes).view(4, -1)))
+        (gradient,) = torch.autograd.grad(likelihood.sum(), z, allow_unused=True)
+        assert gradient is not None
+        assert (gradient != 0).all()
 
     def test_a_library_of_the_wrong_shape_is_refused(self) -> None:
         """A library that is not (batch,) would broadcast into (batch, batch, genes)."""
@@ -146,9 +161,23 @@ class AnyDecoderContract(ComponentContract):
 
     def test_samples_have_the_mean_and_variance_that_are_promised(self) -> None:
         """The moments of 20,000 draws agree with ``mean`` and ``variance``."""
-        distribution, n = self.distribution(), 20_000
-        draws = distribution.sample((n,), generator=torch.Generator().manual_seed(0))
-        assert draws.shape == (n, 4, SIZES.genes)
+        draws = self.distribution().sample((DRAWS,), generator=torch.Generator().manual_seed(0))
+        assert draws.shape == (DRAWS, 4, SIZES.genes)
+        self._has_the_moments(draws)
+
+    def test_sparse_samples_have_the_mean_and_variance_that_are_promised(self) -> None:
+        """So do those of ``sample_csr``, which is what generation calls."""
+        decoder, known = self.build(), self.covariates()
+        z, library, *covariates = (x.repeat(DRAWS, *(1,) * (x.dim() - 1)) for x in (
+            self.latents(), LIBRARY, known.nuisance, known.condition,
+        ))  # fmt: skip
+        with torch.no_grad():
+            distribution = decoder(z, library, Covariates(*covariates))
+            draws = distribution.sample_csr(torch.Generator().manual_seed(0))
+        self._has_the_moments(torch.as_tensor(draws.toarray()).float().view(DRAWS, 4, SIZES.genes))
+
+    def _has_the_moments(self, draws: Tensor) -> None:
+        distribution, n = self.distribution(), len(draws)
         error = (draws.mean(0) - distribution.mean).abs() / (distribution.variance / n).sqrt()
         assert error.max() < 5.0
         centred = draws - draws.mean(0)

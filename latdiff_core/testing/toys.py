@@ -75,6 +75,14 @@ class StraightSchedule(Schedule):
         return 1 - t, t
 
 
+class ExplodingSchedule(Schedule):
+    """alpha = 1, sigma = 10 t: the noise at the end is not of size 1."""
+
+    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        t = t.double()
+        return torch.ones_like(t), 10 * t
+
+
 class CircleSchedule(Schedule):
     """alpha = cos, sigma = sin of a quarter turn, ending a hundredth of it before pure noise."""
 

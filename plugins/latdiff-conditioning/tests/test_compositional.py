@@ -21,6 +21,7 @@ class TestCompositionalGuidance(GuidanceContract):
 class TestCompositionalGuidanceOfUnequalWeights(GuidanceContract):
     config = CompositionalGuidanceConfig(weights={"a0": 2.0, "a1": -0.5}, scale=1.5, drop=0.2, alone=0.8)
     attribute_counts = (2, 5)
+    repelled = ("a1",)
 
 
 @pytest.mark.parametrize(("drop", "alone"), [(0.1, 0.5), (0.0, 0.3), (0.3, 0.7)])
