@@ -13,7 +13,7 @@ from latdiff_core.configs import dump_config
 from latdiff_core.cpu import return_freed_memory
 from latdiff_core.data import PartsFolder, check_output, write_parts
 from latdiff_core.data.fingerprint import tensor_digest
-from latdiff_core.errors import GenerationInterrupted, OutputExistsError
+from latdiff_core.errors import DataError, GenerationInterrupted, OutputExistsError
 from latdiff_core.generation import Generation
 from latdiff_core.paths import remove, replace
 from latdiff_core.progress import progress_bar
@@ -38,6 +38,8 @@ def generate_to_file(asked: AskedGeneration, path: Path, chunk: int, overwrite: 
 
     Raises
     ------
+    DataError
+        If the file cannot hold a condition.
     OutputExistsError
         If the file exists, or parts of another request, or another process writes the same.
     GenerationInterrupted
@@ -49,6 +51,9 @@ def generate_to_file(asked: AskedGeneration, path: Path, chunk: int, overwrite: 
     generation = asked.generation
     blocks = -(-chunk // generation.block)
     request = {**_identity(asked), "chunk": blocks * generation.block}
+    names = [a.key for a in (*generation.schema.attributes, *generation.schema.nuisance)]
+    if path.suffix == ".zarr" and (slashed := [name for name in names if "/" in name]):
+        raise DataError(f"a .zarr cannot hold a column called {slashed[0]!r}, for its slash; write an .h5ad")
     parts = PartsFolder(path, request, -(-len(generation) // blocks))
     check_output(path, overwrite or rank > 0)
     if rank >= parts.parts or (rank > 0 and path.exists() and not overwrite):  # the first process is done, or complains

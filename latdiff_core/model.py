@@ -235,7 +235,8 @@ class LatentDiffusion:
             value of a vector condition is an array. A condition that is not asked for is drawn from the training cells
             that agree with what is; a nuisance attribute that is not asked for is that of the average cell.
         library
-            Total counts per cell, one number or one per cell; generated when not given.
+            Total counts expected of a cell, one number or one per cell; generated when not given. Those of its drawn
+            counts vary around it.
         seed
             The same seed gives the same cells, and a larger ``n`` the same first ones.
         mean

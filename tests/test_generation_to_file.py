@@ -373,3 +373,12 @@ def test_a_full_disk_is_an_error_of_the_system(fitted_model, tmp_path, monkeypat
     monkeypatch.setattr(parts, "save_file", full)
     with pytest.raises(OSError, match="No space left"):
         fitted_model.generate_to(tmp_path / "cells.h5ad", 20)
+
+
+def test_a_column_that_zarr_cannot_hold_is_refused_before_any_cell_is_made(make_model, tiny_data, tmp_path):
+    cells = tiny_data.copy()
+    cells.obs["x/y"] = cells.obs["cell_type"]
+    model = make_model(conditions=["x/y"]).fit(cells, progress=False)
+    with pytest.raises(DataError, match=r"column called 'x/y', for its slash; write an \.h5ad"):
+        model.generate_to(tmp_path / "cells.zarr", 20)
+    assert names(tmp_path) == []

@@ -51,7 +51,7 @@ def test_negative_integers_are_refused_too():
 def test_normalised_data_with_counts_in_a_layer_points_to_the_layer():
     data = adata(np.log1p(COUNTS))
     data.layers["counts"] = COUNTS
-    with pytest.raises(DataError, match=r"name their layer .*counts"):
+    with pytest.raises(DataError, match=r"name the layer of raw counts .*counts.* can be rounded"):
         raw_counts(data)
     np.testing.assert_array_equal(raw_counts(data, "counts").toarray(), COUNTS)
     with pytest.raises(DataError, match="there is no layer 'count'; did you mean 'counts'"):
@@ -78,6 +78,16 @@ def test_a_gene_named_twice_is_refused_by_name():
 def test_data_without_cells_or_genes_is_refused(shape):
     with pytest.raises(DataError, match="at least one of each"):
         raw_counts(anndata.AnnData(np.zeros(shape, dtype=np.float32)))
+
+
+def test_counts_in_raw_are_pointed_to():
+    """Often of all genes, where X has the variable ones: they cannot be copied into a layer."""
+    data = adata(COUNTS)
+    data.raw = data
+    data.X = np.log1p(COUNTS)
+    with pytest.raises(DataError, match=r"if adata.raw has them, fit adata\.raw\.to_adata\(\)"):
+        raw_counts(data)
+    np.testing.assert_array_equal(raw_counts(data.raw.to_adata()).toarray(), COUNTS)
 
 
 def test_data_without_x_asks_for_a_layer():

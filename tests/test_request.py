@@ -112,6 +112,15 @@ def test_a_number_never_seen_draws_from_the_cells_nearest_to_it_within_the_categ
     assert len(drawn.unique()) == NEAREST
 
 
+def test_a_dose_never_given_draws_from_the_cells_of_the_nearest_dose_alone():
+    """Four of the highest, asked for more: thirty cells would be of all doses, and what was not treated among them."""
+    doses = torch.tensor([0.0, 0.1, 1.0, 10.0]).repeat_interleave(torch.tensor([50, 30, 20, 4]))
+    training = TrainingCells(Conditions((doses,), len(doses)), torch.ones(len(doses)))
+    drawn = MatchingCells(training, [0]).draw([torch.full((300,), 50.0)], 300, torch.Generator().manual_seed(0))
+    assert (doses[drawn] == 10).all()
+    assert len(drawn.unique()) == 4
+
+
 def test_the_nearest_cells_are_so_by_numbers_in_their_own_spread():
     """A dose between 0 and 1 counts as much as an age in years; cells that lack a number are far from those that do."""
     doses = torch.tensor([0.1, 0.9] * 50).repeat_interleave(4)

@@ -33,6 +33,13 @@ def test_a_vector_is_asked_for_and_comes_back_in_obsm(model, drugged):
     assert (cells.obs["cell_type"] == "B").all()
 
 
+def test_a_vector_can_be_asked_for_as_text(model):
+    """As the command line has it: --where drug=0,1,0."""
+    asked, typed = (model.generate(5, {"drug": drug}) for drug in ([0.0, 1.0, 0.0], "0,1, 0"))
+    np.testing.assert_array_equal(asked.obsm["drug"], typed.obsm["drug"])
+    assert (asked.X != typed.X).nnz == 0
+
+
 def test_a_vector_never_seen_can_be_asked_for(model):
     assert model.generate(5, {"drug": [9.0, 9.0, 9.0]}).n_obs == 5
 

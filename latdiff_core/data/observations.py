@@ -95,10 +95,14 @@ def attribute_column(obs: pd.DataFrame, key: str) -> pd.Series:
 
 
 def vectors(column: pd.Series, key: str) -> np.ndarray:
-    """A column of equally long arrays of numbers as (cells, numbers) float64; anything else is a DataError."""
+    """A column of equally long arrays of numbers, or of text such as 1,0,0, as (cells, numbers) float64.
+
+    Anything else is a DataError.
+    """
     hint = f"{key!r} is a vector condition and needs, for every cell, an array of numbers"
     try:
-        rows = [np.asarray(row, dtype=np.float64) for row in column]
+        listed = [row.split(",") if isinstance(row, str) and "," in row else row for row in column]
+        rows = [np.asarray(row, dtype=np.float64) for row in listed]
     except (ValueError, TypeError) as error:
         raise DataError(f"{hint}: {error}") from None
     if any(row.ndim != 1 or len(row) == 0 for row in rows):
@@ -168,8 +172,8 @@ def refuse_missing(missing: np.ndarray, key: str, policy: str, names: pd.Index) 
         examples = ", ".join(map(str, names[missing][:5]))
         raise DataError(
             f"{int(missing.sum())} cells have no value of {key!r}, e.g. {examples}; remove them, or allow missing "
-            "values in the condition before a model is fitted (missing: allow; for the first of the command line "
-            "--set data.conditions.0.missing=allow)"
+            "values in the condition before a model is fitted (missing: allow; on the command line --set "
+            "data.conditions.0.missing=allow for the first --condition, data.nuisance.0 for the first --nuisance)"
         )
 
 

@@ -31,12 +31,21 @@ class MatrixNames:
         Names of all cells and genes.
     layers
         Where the counts may be instead.
+    raw
+        Whether they may be in ``raw``.
     """
 
     where: str
     cells: pd.Index
     genes: pd.Index
     layers: tuple[str, ...]
+    raw: bool
+
+    @property
+    def elsewhere(self) -> str:
+        """Where else the counts may be."""
+        of_raw = " or, if adata.raw has them, fit adata.raw.to_adata()" if self.raw else ""
+        return f"name the layer of raw counts ({known(self.layers)}){of_raw}"
 
 
 def raw_counts(adata: AnnData, layer: str | None = None, allow_empty: bool = False) -> sparse.csr_matrix:
@@ -65,12 +74,13 @@ def check_matrix(adata: AnnData, dtype: np.dtype | None, layer: str | None, laye
         If the layer or ``X`` is missing, there are no cells or genes, gene names repeat, or the dtype is no number.
     """
     where = f"layer {layer!r}" if layer else "X"
+    names = MatrixNames(where, adata.obs_names, adata.var_names, layers, adata.raw is not None)
     if layer and dtype is None:
         raise DataError(f"there is no layer {layer!r}; {known(layers, layer)}")
     if adata.n_obs == 0 or adata.n_vars == 0:
         raise DataError(f"the data has {adata.n_obs} cells and {adata.n_vars} genes; at least one of each is needed")
     if dtype is None:
-        raise DataError(f"X is empty; name the layer of raw counts ({known(layers)})")
+        raise DataError(f"X is empty; {names.elsewhere}")
     if not adata.var_names.is_unique:
         twice = adata.var_names[adata.var_names.duplicated()].unique()
         raise DataError(
@@ -79,7 +89,7 @@ def check_matrix(adata: AnnData, dtype: np.dtype | None, layer: str | None, laye
         )
     if dtype.kind not in "fiub":
         raise DataError(f"{where} holds {dtype}; raw integer counts are needed")
-    return MatrixNames(where, adata.obs_names, adata.var_names, layers)
+    return names
 
 
 def checked_counts(
@@ -131,8 +141,8 @@ def _refuse_values(counts: sparse.csr_matrix, names: MatrixNames, cells: np.ndar
             raise DataError(f"{where} holds {first(bad)}; counts must be finite")
         if (bad := values != np.rint(values)).any():
             raise DataError(
-                f"{where} holds {first(bad)}; raw integer counts are needed, not normalised values. "
-                f"If the counts are elsewhere, name their layer ({known(names.layers)}), or copy adata.raw into one"
+                f"{where} holds {first(bad)}; raw integer counts are needed, not normalised values. If the counts are "
+                f"elsewhere, {names.elsewhere}; estimated counts that are fractions can be rounded"
             )
     if (bad := values < 0).any():
         raise DataError(f"{where} holds {first(bad)}; counts cannot be negative")

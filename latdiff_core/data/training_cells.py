@@ -56,8 +56,9 @@ class MatchingCells:
     """Draws, for cells with asked values of some attributes, training cells with those values, uniformly.
 
     Categories must agree; where no training cell has them, any serves, with a warning, given once. Where no cell has
-    exactly the numbers, the nearest serve, first those that lack the same ones, each in its standard deviations, and
-    all that are as near as the last of them.
+    exactly the numbers, those serve that are as near as the nearest, first those that lack the same ones, each in its
+    standard deviations: the cells of one dose, which must not be mixed with those of another. Where that is a single
+    cell, numbers are measured rather than chosen, and the ``NEAREST`` serve, with all that are as near as the last.
 
     Parameters
     ----------
@@ -107,11 +108,19 @@ class MatchingCells:
         distance = np.where(unlike, 0, np.abs(have - want) / self._spread).sum(1)
         chosen = (lacking == 0) & (distance == 0)
         if not chosen.any():
-            last = np.lexsort((distance, lacking))[:NEAREST][-1]
-            as_near = distance <= distance[last] + ROUNDING * (1 + distance[last])
-            chosen = (lacking < lacking[last]) | ((lacking == lacking[last]) & as_near)
+            chosen = self._up_to(1, distance, lacking)
+            if chosen.sum() == 1:
+                chosen = self._up_to(NEAREST, distance, lacking)
         found: np.ndarray = serving[chosen]
         return found
+
+    @staticmethod
+    def _up_to(n: int, distance: np.ndarray, lacking: np.ndarray) -> np.ndarray:
+        """Which cells are at least as near as the n-th."""
+        last = np.lexsort((distance, lacking))[:n][-1]
+        as_near = distance <= distance[last] + ROUNDING * (1 + distance[last])
+        nearest: np.ndarray = (lacking < lacking[last]) | ((lacking == lacking[last]) & as_near)
+        return nearest
 
     def _warn(self) -> None:
         if not self._warned:

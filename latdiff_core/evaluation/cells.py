@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -109,7 +110,9 @@ def label_classifier(cells: CellSet) -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(cells.points, cells.labels)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # rare conditions are the user's
+        return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(cells.points, cells.labels)
 
 
 def gene_moments(values: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 SEPARATOR = " | "
+NO_VALUE = "no value"
+"""The label of cells that have none, which a model may have learned as such."""
 SHARES_DIFFER = 0.2
 """Total variation between the shares of conditions, beyond what chance makes of it, above which overall scores are
 mostly about them."""
@@ -148,7 +150,7 @@ def check_labels(labels: Mapping[str, np.ndarray]) -> list[str]:
     shares = pd.DataFrame({what: pd.Series(of).value_counts(normalize=True) for what, of in labels.items()}).fillna(0.0)
     for what in ("held-out", "training"):
         if not ((shares["generated"] > 0) & (shares[what] > 0)).any():
-            given, there = (", ".join(shares.index[shares[x] > 0][:5]) for x in ("generated", what))
+            given, there = (", ".join(map(repr, shares.index[shares[x] > 0][:5])) for x in ("generated", what))
             raise DataError(f"generated and {what} cells have no condition in common: {given}, and {there}")
     notes = []
     for what in labels:
@@ -183,13 +185,13 @@ def _as_text(adata: AnnData, key: str) -> pd.Series:
     if key in adata.obsm and key not in adata.obs:
         raise DataError(f"{key!r} is an array of obsm; cells are compared by columns of obs that hold categories")
     column = attribute_column(adata.obs, key)
-    if column.isna().any():
-        raise DataError(f"{int(column.isna().sum())} cells have no value of {key!r}; leave them out to compare by it")
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
     elif is_measured(column):
         raise DataError(f"{key!r} holds numbers that are no categories; compare by another column, or bin it")
-    return _categories(column)
+    given, labels = column.notna().to_numpy(), pd.Series(NO_VALUE, column.index, dtype=str)
+    labels[given] = _categories(column[given]).to_numpy()
+    return labels
 
 
 def _categories(column: pd.Series) -> pd.Series:
