@@ -144,4 +144,6 @@ def _sampling_config(config: ModelConfig, overrides: Overrides) -> ModelConfig:
             raise ConfigError(
                 f"{path} is fixed once a model is trained; generation can change {' and '.join(SAMPLING_PARTS)}"
             )
+        if path in (f"diffusion.guidance.{field}" for field in config.diffusion.guidance.of_training):
+            raise ConfigError(f"{path} acts in training alone, and is fixed once a model is trained")
     return load_config(apply_overrides(config.model_dump(mode="json"), overrides))

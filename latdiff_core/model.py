@@ -31,6 +31,7 @@ from latdiff_core.data import (
     annotation_table,
     build_schema,
     encode_obs,
+    nested_nuisance,
     open_counts,
     read_anndata,
     read_through,
@@ -182,6 +183,12 @@ class LatentDiffusion:
                         "counts are zero or far larger than those of molecules (UMIs); if they are sequencing reads, "
                         "autoencoder.decoder.kind=zero_inflated_negative_binomial generates them better"
                     )
+                for nuisance, condition in nested_nuisance(table, schema):
+                    log.warning(
+                        "no %s has cells of more than one %s, so that their effects cannot be told apart: cells as of "
+                        "the average %s differ less by %s than real ones; ask for one that has it, or leave it out",
+                        nuisance, condition, nuisance, condition,
+                    )  # fmt: skip
                 open_checkpoints(Path(folder), self.config, first.fingerprint, on_disk, resume)
             try:
                 result = fit_model(self.config, CellData(counts, annotations, schema), Path(folder), progress)

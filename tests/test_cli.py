@@ -102,6 +102,7 @@ def test_a_table_library_and_sampler_can_be_asked_for(latdiff, run_folder, tmp_p
         (["-n", "5", "--where", "cell_type=B", "--where", "cell_type=T"], "names 'cell_type' twice"),
         (["-n", "5", "--library", "-5"], "a library size is -5"),
         (["-n", "5", "--set", "autoencoder.latent_dim=3"], "fixed once a model is trained"),
+        (["-n", "5", "--set", "diffusion.guidance.drop=0.5"], "drop acts in training alone"),
         (["--table", "missing.csv"], "missing.csv does not exist"),
     ],
 )

@@ -105,3 +105,14 @@ def test_an_unseen_batch_is_taken_as_the_average_one(corrected, two_batches, tmp
     assert made.obs["batch"].isna().tolist() == [True] * 10 + [False] * 20
     with pytest.raises(DataError, match="'batch' has no value 'three'"):
         corrected.generate(3, {"batch": "three"})
+
+
+@pytest.mark.parametrize(("donors", "warned"), [(["a", "b"], False), (["a1", "b1", "a2", "b2"], True), (["a"], False)])
+def test_donors_of_one_condition_each_are_warned_of(make_model, tiny_data, caplog, donors, warned):
+    """Effects of the condition and of its donors cannot be told apart; of average donors half of it is gone."""
+    cells = tiny_data.copy()
+    n = np.arange(cells.n_obs)
+    cells.obs["state"] = np.where(n % 2 == 0, "case", "control")
+    cells.obs["donor"] = np.array(donors)[n % len(donors) if warned else n // 2 % len(donors)]
+    make_model({"data.nuisance": ["donor"]}, ["state"]).fit(cells, progress=False)
+    assert ("no donor has cells of more than one state" in caplog.text) == warned

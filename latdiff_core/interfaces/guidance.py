@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ class GuidanceConfig(ComponentConfig, ABC):
     """Base config of guidance."""
 
     interface = "guidance"
+    of_training: ClassVar[tuple[str, ...]] = ()
+    """Fields that act in training alone, which generation cannot change."""
 
     @abstractmethod
     def build(self, *, attributes: Sequence[str]) -> Guidance:

@@ -45,6 +45,7 @@ class ClassifierFreeGuidance(Guidance):
 class ClassifierFreeGuidanceConfig(GuidanceConfig):
     """Conditions dropped in training and stressed in sampling."""
 
+    of_training = ("drop",)
     kind: Literal["classifier_free"] = "classifier_free"
     drop: Fraction = 0.1
     """Probability of hiding each attribute of a cell in training and, with several, of hiding all of them together."""

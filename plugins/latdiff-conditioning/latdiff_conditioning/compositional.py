@@ -59,6 +59,7 @@ class CompositionalGuidance(Guidance):
 class CompositionalGuidanceConfig(GuidanceConfig):
     """Each attribute's own effect, weighted and added up, for combinations that were never seen together."""
 
+    of_training = ("drop", "alone")
     kind: Literal["compositional"] = "compositional"
     weights: dict[str, FiniteFloat] = Field(default_factory=dict)
     """Guidance weight by attribute name; an attribute that is not named gets ``scale``."""

@@ -51,6 +51,7 @@ class IntervalGuidance(Guidance):
 class IntervalGuidanceConfig(GuidanceConfig):
     """Conditions dropped in training and stressed in sampling at middle noise levels."""
 
+    of_training = ("drop",)
     kind: Literal["interval"] = "interval"
     drop: Fraction = 0.1
     """Probability of hiding each attribute of a cell in training and, with several, of hiding all of them together."""

@@ -18,8 +18,10 @@ class EulerSampler(Sampler):
 
     The ODE is dz_t/dt = alpha' clean + sigma' eps along any schedule, with the slopes of the schedule where a step
     starts. On the straight path this is DDIM. It is of first order where alpha and sigma are smooth; where sigma
-    grows like sqrt(t), the last step leaves noise, and where alpha falls like sqrt(1 - t), as on the sigmoid
-    schedule, the first step misses signal, so that there DDIM is the better choice.
+    grows like sqrt(t), the last step leaves noise; where alpha falls like sqrt(1 - t), as on the sigmoid schedule, the
+    first step misses signal; and where sigma grows as steeply as on the EDM schedule, steps in t are too long: of a
+    standard deviation of 0.5, 50 leave 0.31. There DDIM is the better choice, which on EDM's is the Euler of Karras et
+    al. 2022 (arXiv:2206.00364), whose steps are in sigma: 0.47.
     """
 
     def __init__(self, *, steps: int) -> None:
@@ -40,7 +42,7 @@ class EulerSampler(Sampler):
 
 
 class EulerSamplerConfig(SamplerConfig):
-    """Euler: first order in time, one call of the network per step."""
+    """Euler: first order in time, one call of the network per step; on an EDM or sigmoid schedule take DDIM."""
 
     kind: Literal["euler"] = "euler"
     steps: PositiveInt = 50
