@@ -83,6 +83,11 @@ def test_what_stands_in_the_way_is_said(halves, quick):
     notes = evaluate(held_out, b_cells, train, ["cell_type"], splits=2).settings["notes"]
     assert any("different proportions" in note for note in notes)
     assert any(note.startswith("No generated cells of CD14+ Monocyte") for note in notes)
+    same = anndata.concat([held_out[:20], further[20:]])
+    assert any(
+        note.startswith("20 of the 200 generated cells are held-out cells")
+        for note in evaluate(held_out, same, train, ["cell_type"], splits=2).settings["notes"]
+    )
     leaked = evaluate(anndata.concat([held_out, train[:7]]), further, train, splits=2).settings["notes"]
     assert leaked[1:] == [
         "7 of the 207 held-out cells are among the training cells, count for count: they are not held out, the floor "

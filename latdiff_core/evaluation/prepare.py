@@ -30,6 +30,8 @@ MOST_CELLS = 2000
 MOST_TRAINING_CELLS = 20_000
 """That metrics learn from; copies are looked for among all."""
 READ_AT_ONCE = 4096
+BY_CHANCE = 0.01
+"""Share of generated cells that may be real ones, count for count: those of very few counts can be."""
 FEWEST_CELLS = 10
 
 
@@ -109,6 +111,8 @@ def prepare(
         made = _generated(sets["generated"], genes, labels["generated"], space)
     if made.counts is None:
         notes.append("The generated cells hold log-normalised values, not counts: they have no library sizes.")
+    if made.counts is not None:
+        notes += _notes_on_identity(made.counts, held_out)
     points, leaked = _all_training_cells(reference, layer, space, held_out)
     notes += [*check_labels(labels), *leaked]
     training = _from_counts(counts, labels["training"], space)
@@ -157,6 +161,18 @@ def _generated(cells: AnnData, genes: Sequence[str], labels: np.ndarray, space: 
             return CellSet(values, None, space.project_values(values), labels)
         case other:
             raise DataError(f"they hold {other}, which are no cells and are not compared: generate without mean")
+
+
+def _notes_on_identity(made: sparse.csr_matrix, held_out: sparse.csr_matrix) -> list[str]:
+    """A note where generated cells are held-out ones, count for count."""
+    known = {_content(held_out, i) for i in range(held_out.shape[0])}
+    shared = sum(_content(made, i) in known for i in range(made.shape[0]))
+    if shared <= BY_CHANCE * made.shape[0]:
+        return []
+    return [
+        f"{shared:,} of the {made.shape[0]:,} generated cells are held-out cells, count for count: they were not "
+        "generated, or by a model that was fitted on them."
+    ]
 
 
 def _all_training_cells(
