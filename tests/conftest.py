@@ -16,6 +16,7 @@ from scipy import sparse
 from latdiff_core import LatentDiffusion
 from latdiff_core.data import demo_data
 from latdiff_core.evaluation import Evaluation, evaluate
+from latdiff_core.testing import ComponentContract
 from latdiff_denoisers import ResNetMLP, ResNetMLPConfig
 
 TINY = {
@@ -69,6 +70,17 @@ def make_model() -> Callable[..., LatentDiffusion]:
 def tiny_overrides() -> dict[str, Any]:
     """What makes a recipe train in a second."""
     return deepcopy(TINY)
+
+
+@pytest.fixture(scope="session")
+def checks() -> Callable[[type[ComponentContract], Any], dict[str, Callable[[], None]]]:
+    """Gives the tests of a contract on one config, by name, as a plugin author's subclass has them."""
+
+    def of(contract: type[ComponentContract], config: Any) -> dict[str, Callable[[], None]]:
+        subclass = type("TestOne", (contract,), {"config": config})()
+        return {name: getattr(subclass, name) for name in dir(subclass) if name.startswith("test_")}
+
+    return of
 
 
 @pytest.fixture
