@@ -356,6 +356,16 @@ def test_another_process_that_writes_the_same_file_is_noticed(model, tmp_path, m
     assert_same(read(path), read(tmp_path / "alone.h5ad"))
 
 
+def test_a_file_system_without_links_will_do(model, tmp_path, monkeypatch):
+    def none(*_: object) -> None:
+        raise PermissionError("links are not supported")
+
+    monkeypatch.setattr(os, "link", none)
+    model.generate_to(tmp_path / "cells.h5ad", 20)
+    assert read(tmp_path / "cells.h5ad").n_obs == 20
+    assert names(tmp_path) == ["cells.h5ad"]
+
+
 def test_a_batch_script_that_asked_for_several_tasks_runs_alone(model, tmp_path, monkeypatch):
     """SLURM sets these two in the script itself, where no other process was started."""
     monkeypatch.setenv("SLURM_PROCID", "0")

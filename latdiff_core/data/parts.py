@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -141,10 +141,11 @@ class PartsFolder:
         said = self.folder / REQUEST
         if not said.exists():
             temporary = self._temporary()
-            temporary.write_text(json.dumps(self.request, indent=1), encoding="utf-8")
-            with suppress(FileExistsError):
-                os.link(temporary, said)
-            remove(temporary)
+            try:
+                temporary.write_text(json.dumps(self.request, indent=1), encoding="utf-8")
+                _name_once(temporary, said)
+            finally:
+                remove(temporary)
         if self._found() != self.request:
             raise OutputExistsError(
                 f"{self.folder} has become that of another request: another process writes the same file; give each "
@@ -163,3 +164,13 @@ class PartsFolder:
 
     def _temporary(self) -> Path:
         return self.folder / f".{uuid4().hex}.partial"
+
+
+def _name_once(temporary: Path, file: Path) -> None:
+    """Give a file its name, unless one has it."""
+    try:
+        os.link(temporary, file)
+    except FileExistsError:
+        pass
+    except OSError:  # not every file system has links
+        temporary.replace(file)
