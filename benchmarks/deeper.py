@@ -42,24 +42,23 @@ class Deeper:
         """The cells."""
         cells = anndata.read_h5ad(folder / f"{self.name}.h5ad")
         labels = cells.obs[self.label].astype(str).to_numpy()
-        groups = [g for label in np.unique(labels) for g in self.groups(cells[labels == label], labels == label)]
+        groups = [g for label in np.unique(labels) for g in self.groups(cells, np.flatnonzero(labels == label))]
         sums = sparse.csr_matrix(
             (np.ones(sum(map(len, groups)), np.float32), np.concatenate(groups), np.cumsum([0, *map(len, groups)])),
             shape=(len(groups), cells.n_obs),
         )
         summed = sums @ cells.X
         genes = np.sort(np.argsort(-np.asarray(summed.sum(0)).ravel())[: self.genes])
-        names = pd.Index([f"{i}" for i in range(len(groups))])
+        names = pd.RangeIndex(len(groups)).astype(str)
         obs = pd.DataFrame({LABEL: pd.Categorical([labels[group[0]] for group in groups])}, index=names)
         return anndata.AnnData(summed[:, genes].tocsr(), obs=obs, var=cells.var.iloc[genes][[]])
 
-    def groups(self, alike: anndata.AnnData, where: np.ndarray) -> Iterator[np.ndarray]:
-        """Indices of the cells of each sum."""
-        indices = np.flatnonzero(where)
+    def groups(self, cells: anndata.AnnData, indices: np.ndarray) -> Iterator[np.ndarray]:
+        """Indices of the cells of each sum, of those given by their indices."""
         if self.cells == 1:
             yield from indices[:, None]
             return
-        logged = alike.copy()
+        logged = cells[indices].copy()
         scanpy.pp.normalize_total(logged, target_sum=1e4)
         scanpy.pp.log1p(logged)
         scanpy.pp.pca(logged, n_comps=min(COMPONENTS, len(indices) - 1), random_state=SEED)
@@ -92,6 +91,7 @@ def halved(places: np.ndarray, indices: np.ndarray, fewest: int) -> Iterator[np.
 
 def row(cells: anndata.AnnData) -> dict[str, float]:
     """What the data are like, and how well they are generated."""
+    print(f"{cells.n_obs} cells x {cells.n_vars} genes", flush=True)
     zeros = 1 - cells.X.nnz / np.prod(cells.shape)
     library = float(np.median(np.asarray(cells.X.sum(1))))
     like = {"cells": cells.n_obs, "genes": cells.n_vars, "zeros": zeros, "counts per cell": library}
