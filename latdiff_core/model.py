@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -31,12 +30,12 @@ from latdiff_core.data import (
     annotation_table,
     build_schema,
     encode_obs,
-    nested_nuisance,
     open_counts,
     read_anndata,
     read_through,
     unknown_values,
 )
+from latdiff_core.data_check import warn_of_data
 from latdiff_core.device import Accelerator, require_compiler, uses_gpu
 from latdiff_core.errors import ConfigError, DataError, LatdiffError, TrainingInterrupted
 from latdiff_core.generation_to_file import generate_to_file
@@ -47,8 +46,6 @@ from latdiff_core.run_folder import FittedModel, load_run, save_run, used_versio
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
-
-log = logging.getLogger(__name__)
 
 EMBEDDING_BATCH = 512
 
@@ -178,17 +175,7 @@ class LatentDiffusion:
             first = read_through(counts, schema, annotations)
             on_disk = not sparse.issparse(counts)
             if is_first():
-                if first.of_reads and not self.config.autoencoder.decoder.zero_inflated:
-                    log.warning(
-                        "counts are zero or far larger than those of molecules (UMIs); if they are sequencing reads, "
-                        "autoencoder.decoder.kind=zero_inflated_negative_binomial generates them better"
-                    )
-                for nuisance, condition in nested_nuisance(table, schema):
-                    log.warning(
-                        "no %s has cells of more than one %s, so that their effects cannot be told apart: cells as of "
-                        "the average %s differ less by %s than real ones; ask for one that has it, or leave it out",
-                        nuisance, condition, nuisance, condition,
-                    )  # fmt: skip
+                warn_of_data(first, self.config.autoencoder.decoder, table, schema)
                 open_checkpoints(Path(folder), self.config, first.fingerprint, on_disk, resume)
             try:
                 result = fit_model(self.config, CellData(counts, annotations, schema), Path(folder), progress)

@@ -23,7 +23,7 @@ ORDER = [
     {"autoencoder", "diffusion"},
     {"assembly", "guidance_check"},
     {"data", "progress"},
-    {"training", "run_folder", "generation", "asked_generation", "generation_to_file"},
+    {"data_check", "training", "run_folder", "generation", "asked_generation", "generation_to_file"},
     {"model"},
     {"evaluation", "testing", "demo", "scaffold"},
     {"cli"},

@@ -10,7 +10,7 @@ from latdiff_core.data.on_disk import open_counts
 from latdiff_core.data.parts import PartsFolder
 from latdiff_core.data.raw_counts import aligned_counts, aligned_values, counts_per_10k, raw_counts
 from latdiff_core.data.request import Request, read_request
-from latdiff_core.data.schema_building import build_schema, nested_nuisance
+from latdiff_core.data.schema_building import build_schema
 from latdiff_core.data.split import stratified_split
 from latdiff_core.data.streaming import write_parts
 from latdiff_core.data.training_cells import MatchingCells, TrainingCells
@@ -34,7 +34,6 @@ __all__ = [
     "demo_data",
     "encode_obs",
     "gene_statistics",
-    "nested_nuisance",
     "open_anndata",
     "open_counts",
     "principal_components",

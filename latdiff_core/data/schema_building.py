@@ -31,23 +31,6 @@ def build_schema(genes: Sequence[str], table: pd.DataFrame, config: DataConfig) 
     )
 
 
-def nested_nuisance(table: pd.DataFrame, schema: DataSchema) -> list[tuple[str, str]]:
-    """Pairs of a nuisance and a condition of which every value of the nuisance is seen with one condition alone.
-
-    Both are categorical and have several values, as donors of cases and of controls.
-    """
-    kinds = (schema.nuisance, schema.attributes)
-    of_nuisance, of_conditions = (
-        [a.key for a in kind if isinstance(a, CategoricalAttribute) and len(a.categories) > 1] for kind in kinds
-    )
-    return [
-        (nuisance, condition)
-        for nuisance in of_nuisance
-        for condition in of_conditions
-        if table.groupby(nuisance, observed=True)[condition].nunique().max() == 1
-    ]
-
-
 def _attribute(table: pd.DataFrame, config: ConditionConfig) -> Attribute:
     column, key, missing = attribute_column(table, config.key), config.key, config.missing
     if isinstance(config, VectorConfig):
