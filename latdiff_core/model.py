@@ -145,7 +145,8 @@ class LatentDiffusion:
         ConfigError
             If parts of the config do not fit each other, or this machine lacks what they ask for.
         OutputExistsError, RunFolderError
-            If ``checkpoints`` holds some and ``resume`` is not given, or those are not of this fit.
+            If ``checkpoints`` holds some and ``resume`` is not given, those are not of this fit, or another process
+            trains in that folder.
         TrainingDiverged
             If a loss is no number any more; ``checkpoints`` are then of no use.
         TrainingInterrupted
@@ -176,9 +177,10 @@ class LatentDiffusion:
             on_disk = not sparse.issparse(counts)
             if is_first():
                 warn_of_data(first, self.config.autoencoder.decoder, table, schema)
-                open_checkpoints(Path(folder), self.config, first.fingerprint, on_disk, resume)
+            opened = open_checkpoints(Path(folder), self.config, first.fingerprint, on_disk, resume)
             try:
-                result = fit_model(self.config, CellData(counts, annotations, schema), Path(folder), progress)
+                with opened if is_first() else nullcontext():
+                    result = fit_model(self.config, CellData(counts, annotations, schema), Path(folder), progress)
             except KeyboardInterrupt as error:
                 again = (
                     f"fit again with checkpoints={str(folder)!r} and resume=True to go on"

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from latdiff_core.errors import OutputExistsError
 
+LOCK = ".lock"
+"""In a folder that one process at a time works in."""
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -25,6 +28,27 @@ def written_whole(path: Path) -> Iterator[Path]:
         replace(temporary, path)
     finally:
         remove(temporary)
+
+
+@contextmanager
+def worked_in_alone(folder: Path) -> Iterator[None]:
+    """Keep a folder, which is made if it is not there, to this process; one that dies frees it.
+
+    Raises
+    ------
+    OutputExistsError
+        If another process works in it.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise OutputExistsError(
+            f"another process works in {folder}; wait for its end, or choose another name"
+        ) from None
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from latdiff_core.data import TrainingCells
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import OutputExistsError, RunFolderError
 from latdiff_core.interfaces import INTERFACES, ComponentConfig
-from latdiff_core.paths import refuse_existing, saving_tensors, written_whole
+from latdiff_core.paths import LOCK, refuse_existing, saving_tensors, written_whole
 from latdiff_core.registry import current_registry
 from latdiff_core.schema import DataSchema
 
@@ -105,7 +105,8 @@ def refuse_unless_run(path: Path, overwrite: bool) -> None:
 
 def refuse_unless_checkpoints(path: Path) -> None:
     """Raise OutputExistsError where checkpoints are to be, and removed in the end, if something else is there."""
-    if path.exists() and not (path / CHECKPOINTS).is_file() and not (path.is_dir() and not any(path.iterdir())):
+    begun = (path / CHECKPOINTS).is_file() or (path.is_dir() and {file.name for file in path.iterdir()} <= {LOCK})
+    if path.exists() and not begun:
         raise OutputExistsError(f"{path} is in the way: checkpoints go there; move it, or choose another name")
 
 

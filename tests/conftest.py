@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import anndata
@@ -14,6 +17,7 @@ import torch
 from scipy import sparse
 
 from latdiff_core import LatentDiffusion
+from latdiff_core.cli import main
 from latdiff_core.data import demo_data
 from latdiff_core.evaluation import Evaluation, evaluate
 from latdiff_core.testing import ComponentContract
@@ -70,6 +74,39 @@ def make_model() -> Callable[..., LatentDiffusion]:
 def tiny_overrides() -> dict[str, Any]:
     """What makes a recipe train in a second."""
     return deepcopy(TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny_fit() -> list[str]:
+    """The same as options of a command."""
+    return [part for path, value in TINY.items() for part in ("--set", f"{path}={json.dumps(value)}")]
+
+
+@pytest.fixture
+def latdiff(monkeypatch, capsys):
+    """Runs a command; gives its exit status, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["latdiff", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def data_file(tiny_data, tmp_path) -> Path:
+    path = tmp_path / "data.h5ad"
+    tiny_data.write_h5ad(path)
+    return path
+
+
+@pytest.fixture
+def run_folder(fitted_model, tmp_path) -> Path:
+    fitted_model.save(tmp_path / "run")
+    return tmp_path / "run"
 
 
 @pytest.fixture(scope="session")

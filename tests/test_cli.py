@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from functools import partial
-from pathlib import Path
 
 import anndata
 import numpy as np
@@ -19,54 +14,12 @@ import pytest
 import yaml
 
 import latdiff_core
-from latdiff_core.cli import main
-from latdiff_core.configs import dump_config, recipe_config
-from latdiff_core.run_folder import FORMAT
-
-SETS = [
-    "autoencoder.latent_dim=4",
-    "autoencoder.encoder={kind: mlp, hidden: [16]}",
-    "autoencoder.decoder={kind: negative_binomial, hidden: [16]}",
-    "diffusion.denoiser={kind: dit, width: 16, depth: 1, heads: 2, token_dim: 2}",
-    "diffusion.sampler.steps=4",
-    "training.accelerator=cpu",
-    "training.autoencoder={epochs: 3, batch_size: 32}",
-    "training.diffusion={steps: 12, checks: 3, batch_size: 32}",
-]
-TINY_FIT = [part for text in SETS for part in ("--set", text)]
 
 
-@pytest.fixture
-def latdiff(monkeypatch, capsys):
-    """Runs a command; gives its exit status, standard output and standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["latdiff", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return stop.value.code or 0, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
-def data_file(tiny_data, tmp_path) -> Path:
-    path = tmp_path / "data.h5ad"
-    tiny_data.write_h5ad(path)
-    return path
-
-
-@pytest.fixture
-def run_folder(fitted_model, tmp_path) -> Path:
-    fitted_model.save(tmp_path / "run")
-    return tmp_path / "run"
-
-
-def test_from_a_file_of_counts_to_a_file_of_cells(latdiff, data_file, tmp_path):
+def test_from_a_file_of_counts_to_a_file_of_cells(latdiff, data_file, tmp_path, tiny_fit):
     run, out = tmp_path / "run", tmp_path / "cells.h5ad"
     code, text, _ = latdiff(
-        "fit", data_file, "--condition", "cell_type", "--condition", "dose:continuous", "--out", run, *TINY_FIT
+        "fit", data_file, "--condition", "cell_type", "--condition", "dose:continuous", "--out", run, *tiny_fit
     )
     assert code == 0
     assert "cell_type: B, NK, T" in text
@@ -146,13 +99,13 @@ def test_the_working_folder_is_no_run(latdiff, data_file, tmp_path, monkeypatch)
     assert "is not a run folder" in " ".join(error.split())
 
 
-def test_existing_output_is_kept_unless_told(latdiff, data_file, run_folder, tmp_path):
+def test_existing_output_is_kept_unless_told(latdiff, data_file, run_folder, tmp_path, tiny_fit):
     out = tmp_path / "cells.h5ad"
     out.write_text("precious")
     code, _, err = latdiff("generate", run_folder, "-n", 3, "--out", out)
     assert (code, out.read_text()) == (1, "precious")
     assert "--overwrite" in err
-    assert latdiff("fit", data_file, "--out", run_folder, *TINY_FIT)[0] == 1
+    assert latdiff("fit", data_file, "--out", run_folder, *tiny_fit)[0] == 1
     assert latdiff("generate", run_folder, "-n", 3, "--out", out, "--overwrite")[0] == 0
     assert anndata.read_h5ad(out).n_obs == 3
 
@@ -215,29 +168,6 @@ def test_schema_is_json_with_every_kind(latdiff):
     code, text, _ = latdiff("schema")
     assert code == 0
     assert "negative_binomial" in json.dumps(json.loads(text))
-
-
-def test_ctrl_c_leaves_a_checkpoint_and_resuming_finishes(data_file, tmp_path):
-    """A real process, a real signal: the message says how to go on, and going on gives the run folder."""
-    run, checkpoints = tmp_path / "run", tmp_path / "run.checkpoints"
-    epochs = ["--set", "training.autoencoder.epochs=100"]
-    command = [sys.executable, "-m", "latdiff_core.cli", "fit", str(data_file), "--out", str(run), *TINY_FIT, *epochs]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    attentive = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # whatever started the tests may ignore it
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=attentive)
-    deadline = time.monotonic() + 120
-    while not (checkpoints / "autoencoder" / "last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "--resume" in err
-    assert str(checkpoints) in err
-    assert not run.exists()
-    finished = subprocess.run([*command, "--resume"], capture_output=True, text=True, env=environment, timeout=120)
-    assert finished.returncode == 0, finished.stderr
-    assert (run / "manifest.json").exists()
-    assert not checkpoints.exists()
 
 
 def test_help_needs_no_heavy_import():
@@ -308,47 +238,6 @@ def test_a_config_in_another_encoding_is_explained(latdiff, tmp_path):
     code, _, err = latdiff("check", path)
     assert code == 1
     assert "UTF-8" in err
-
-
-def test_overwrite_begins_anew_where_an_interrupted_fit_was(latdiff, data_file, tmp_path):
-    stale = tmp_path / "run.checkpoints"
-    stale.mkdir()
-    (stale / "run.json").write_text("{}")
-    assert latdiff("fit", data_file, "--out", tmp_path / "run", *TINY_FIT)[0] == 1
-    assert latdiff("fit", data_file, "--out", tmp_path / "run", *TINY_FIT, "--overwrite")[0] == 0
-
-
-def test_what_is_not_checkpoints_is_not_removed(latdiff, data_file, tmp_path):
-    foreign = tmp_path / "run.checkpoints" / "thesis.txt"
-    foreign.parent.mkdir()
-    foreign.write_text("precious")
-    for options in ((), ("--overwrite",)):
-        code, _, error = latdiff("fit", data_file, "--out", tmp_path / "run", *TINY_FIT, *options)
-        assert code == 1
-        assert "is in the way" in error
-        assert foreign.read_text() == "precious"
-
-
-def test_a_fit_that_diverged_can_be_begun_anew_and_a_finished_one_not_resumed(latdiff, data_file, tmp_path):
-    fit = ("fit", data_file, "--out", tmp_path / "run", *TINY_FIT)
-    code, _, error = latdiff(*fit, "--set", "training.diffusion.learning_rate=1e30")
-    assert code == 1
-    assert "diverged" in error
-    assert latdiff(*fit)[0] == 0
-    code, _, error = latdiff(*fit, "--resume")
-    assert code == 1
-    assert "nothing to resume" in error
-
-
-def test_another_config_is_not_resumed_and_its_fields_are_named(latdiff, data_file, tmp_path):
-    stale = tmp_path / "run.checkpoints"
-    stale.mkdir()
-    config = dump_config(recipe_config("default", ["cell_type"], {"autoencoder.latent_dim": 3}))
-    (stale / "run.json").write_text(json.dumps({"format": FORMAT, "config": config}))
-    options = ("--condition", "cell_type", "--set", "autoencoder.latent_dim=4", "--resume")
-    code, _, error = latdiff("fit", data_file, "--out", tmp_path / "run", *options)
-    assert code == 1
-    assert "begun with another config (autoencoder.latent_dim)" in " ".join(error.split())
 
 
 def test_the_version_is_printed(latdiff):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from latdiff_core import LatentDiffusion, run_folder
 from latdiff_core.errors import OutputExistsError, RunFolderError, TrainingInterrupted
+from latdiff_core.paths import worked_in_alone
 from latdiff_core.training import checkpoints
 from latdiff_core.training import fit as fitting
 from latdiff_core.training.kept_weights import KeptWeights
@@ -227,10 +230,37 @@ def test_a_damaged_checkpoint_is_named(make_model, tiny_data, tmp_path, monkeypa
 
 
 def test_a_fit_that_goes_on_with_other_versions_says_so(make_model, tmp_path, monkeypatch, caplog):
-    config, data = make_model().config, {"data": "a digest", "on_disk": False}
-    checkpoints.open_checkpoints(tmp_path, config, **data, resume=False)
-    checkpoints.open_checkpoints(tmp_path, config, **data, resume=True)
+    def open_for(resume: bool) -> None:
+        with checkpoints.open_checkpoints(tmp_path, make_model().config, "a digest", on_disk=False, resume=resume):
+            pass
+
+    open_for(resume=False)
+    open_for(resume=True)
     assert caplog.messages == []
     monkeypatch.setattr(run_folder, "_version", lambda distribution: "99.0")
-    checkpoints.open_checkpoints(tmp_path, config, **data, resume=True)
+    open_for(resume=True)
     assert "and goes on with torch 99.0, latdiff-core 99.0" in caplog.text
+
+
+def test_one_process_at_a_time_trains_in_a_folder(make_model, tiny_data, tmp_path, monkeypatch):
+    folder = tmp_path / "checkpoints"
+    other = f"""
+import sys
+from pathlib import Path
+from latdiff_core.paths import worked_in_alone
+with worked_in_alone(Path({str(folder)!r})):
+    print("there", flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen([sys.executable, "-c", other], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with pytest.raises(OutputExistsError, match="another process works in"):
+            make_model().fit(tiny_data, checkpoints=folder, progress=False)
+        process.kill()
+    with monkeypatch.context() as patch:  # it freed the folder as it died
+        raise_at(patch, DiffusionStage, 0, KeyboardInterrupt())
+        with pytest.raises(TrainingInterrupted):
+            make_model().fit(tiny_data, checkpoints=folder, progress=False)
+    with worked_in_alone(folder), pytest.raises(OutputExistsError, match="another process works in"):
+        make_model().fit(tiny_data, checkpoints=folder, resume=True, progress=False)
+    make_model().fit(tiny_data, checkpoints=folder, resume=True, progress=False)

@@ -11,7 +11,7 @@ import typer
 from latdiff_core.configs import parse_override
 from latdiff_core.errors import ConfigError, OutputExistsError, TrainingDiverged, TrainingInterrupted
 from latdiff_core.model import LatentDiffusion, best_row
-from latdiff_core.paths import remove
+from latdiff_core.paths import remove, worked_in_alone
 from latdiff_core.ranks import is_first
 from latdiff_core.run_folder import MANIFEST, refuse_unless_checkpoints, refuse_unless_run
 from latdiff_core.sparse_product import goes_sparse
@@ -37,7 +37,8 @@ def fit_to_folder(
     Raises
     ------
     OutputExistsError
-        If ``OUT`` is there and may not be replaced, or something else stands where checkpoints go.
+        If ``OUT`` is there and may not be replaced, something else stands where checkpoints go, or another process
+        trains there.
     TrainingDiverged
         If a loss is no number any more; the checkpoints are then removed.
     TrainingInterrupted
@@ -65,8 +66,9 @@ def fit_to_folder(
         if unwanted:
             overrides["data.nuisance"] = unwanted
         model = LatentDiffusion.from_config(config, overrides)
-    if overwrite and not resume and is_first():
-        remove(checkpoints)
+    if overwrite and not resume and checkpoints.exists() and is_first():
+        with worked_in_alone(checkpoints):
+            remove(checkpoints)
     try:
         model.fit(data, checkpoints=checkpoints, resume=resume, on_disk=on_disk)
     except TrainingDiverged:

@@ -6,6 +6,8 @@ import json
 import logging
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from latdiff_core.configs import ModelConfig, dump_config
 from latdiff_core.errors import OutputExistsError, RunFolderError
+from latdiff_core.paths import worked_in_alone
 from latdiff_core.run_folder import CHECKPOINTS, FORMAT, listed, used_versions
 
 log = logging.getLogger(__name__)
@@ -25,13 +28,14 @@ SECONDS_BETWEEN = 30.0
 140 MB, or a sixth of an epoch of stage 1 on one thread, and many epochs on a GPU."""
 
 
-def open_checkpoints(folder: Path, config: ModelConfig, data: str, on_disk: bool, resume: bool) -> None:
-    """Begin a checkpoint folder, or check that the one there belongs to this fit.
+@contextmanager
+def open_checkpoints(folder: Path, config: ModelConfig, data: str, on_disk: bool, resume: bool) -> Iterator[None]:
+    """Begin a checkpoint folder, or check that the one there belongs to this fit; no other process may train in it.
 
     Raises
     ------
     OutputExistsError
-        If the folder holds checkpoints and ``resume`` is not given.
+        If the folder holds checkpoints and ``resume`` is not given, or another process trains in it.
     RunFolderError
         If there is nothing to resume, or it belongs to other data, another config or another version of latdiff, or was
         begun in memory and would go on from disk (or the reverse), where cells are shuffled differently.
@@ -39,17 +43,24 @@ def open_checkpoints(folder: Path, config: ModelConfig, data: str, on_disk: bool
     versions = used_versions(config)
     now = {"format": FORMAT, "config": dump_config(config), "data": data, "on_disk": on_disk, "versions": versions}
     run = folder / CHECKPOINTS
-    if not resume:
-        if run.exists():
+    if resume and not run.is_file():
+        raise RunFolderError(f"{folder} holds no checkpoints to resume from; fit without resuming")
+    with worked_in_alone(folder):
+        if resume:
+            _check_same_fit(run, now)
+        elif run.exists():
             raise OutputExistsError(
                 f"{folder} holds the checkpoints of an interrupted fit; resume it (--resume, in Python resume=True), "
                 "or remove the folder to begin anew"
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        run.write_text(json.dumps(now))
-        return
-    if not run.is_file():
-        raise RunFolderError(f"{folder} holds no checkpoints to resume from; fit without resuming")
+        else:
+            run.write_text(json.dumps(now))
+        yield
+
+
+def _check_same_fit(run: Path, now: dict[str, Any]) -> None:
+    """Refuse to go on with a fit that was begun differently; say so where versions differ."""
+    folder = run.parent
     try:
         before = json.loads(run.read_text())
     except ValueError:
@@ -68,8 +79,8 @@ def open_checkpoints(folder: Path, config: ModelConfig, data: str, on_disk: bool
                 "folder to begin anew"
             )
 
-    if (begun := before.get("versions")) not in (None, versions):
-        log.warning("the fit was begun with %s and goes on with %s", listed(begun), listed(versions))
+    if (begun := before.get("versions")) not in (None, now["versions"]):
+        log.warning("the fit was begun with %s and goes on with %s", listed(begun), listed(now["versions"]))
 
 
 def _differing(before: Any, now: Any, at: str = "") -> list[str]:
