@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from latdiff_core.demo import run_demo
+from latdiff_core.trial import run_demo
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ PACKAGES = (
     "latdiff_core", "latdiff_core.interfaces", "latdiff_core.configs", "latdiff_core.data", "latdiff_core.evaluation",
     "latdiff_core.training", "latdiff_core.assembly", "latdiff_core.prediction", "latdiff_core.registry",
     "latdiff_core.device", "latdiff_core.errors", "latdiff_core.testing", "latdiff_core.scaffold",
+    "latdiff_core.trial",
     "latdiff_counts", "latdiff_denoisers", "latdiff_processes", "latdiff_conditioning", "latdiff_example",
 )  # fmt: skip
 

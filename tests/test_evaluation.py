@@ -14,7 +14,6 @@ import pytest
 import torch
 from scipy import sparse
 
-from latdiff_core.demo import run_demo
 from latdiff_core.errors import DataError
 from latdiff_core.evaluation import METRICS, SCORES, evaluate, overview_figure, write_report
 from latdiff_core.evaluation.baselines import BASELINES
@@ -22,6 +21,7 @@ from latdiff_core.evaluation.figures import _umap
 from latdiff_core.evaluation.metrics import Metric, Score
 from latdiff_core.evaluation.metrics.distances import Distances
 from latdiff_core.evaluation.prepare import _content
+from latdiff_core.trial import run_demo
 
 
 def test_a_perfect_generator_is_like_real(perfect):

@@ -24,8 +24,9 @@ ORDER = [
     {"assembly", "guidance_check"},
     {"data", "progress"},
     {"data_check", "training", "run_folder", "generation", "asked_generation", "generation_to_file"},
-    {"model"},
-    {"evaluation", "testing", "demo", "scaffold"},
+    {"model", "splitting"},
+    {"evaluation", "testing", "fitting_to_folder", "scaffold"},
+    {"trial"},
     {"cli"},
 ]
 LEVEL = {name: level for level, group in enumerate(ORDER) for name in group}
@@ -33,8 +34,8 @@ CONFINED = {
     "pluggy": {"hookspecs", "registry"},
     "lightning": {"training"},
     "pytorch_lightning": set(),
-    "anndata": {"data", "asked_generation", "model", "evaluation", "demo"},
-    "scanpy": {"data", "evaluation", "demo"},
+    "anndata": {"data", "asked_generation", "model", "evaluation", "splitting", "fitting_to_folder", "trial"},
+    "scanpy": {"data", "evaluation"},
     "pytest": {"testing"},
     "typer": {"cli"},
 }

@@ -7,29 +7,30 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from latdiff_core.cli.catalogue import check, new_plugin, plugins, recipes, schema
+from latdiff_core.cli.options import (
+    Condition,
+    ConfigFile,
+    DataFile,
+    Layer,
+    Nuisance,
+    Overwrite,
+    Recipe,
+    Resume,
+    RunFolder,
+    SamplingSets,
+    Seed,
+    Sets,
+    Share,
+    SmallSeed,
+)
+
 app = typer.Typer(
     name="latdiff",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-DataFile = Annotated[Path, typer.Argument(help="Cells with raw counts, .h5ad or .zarr.", show_default=False)]
-RunFolder = Annotated[Path, typer.Argument(help="Folder that `latdiff fit --out` made.", show_default=False)]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Any config field, e.g. autoencoder.latent_dim=48. Repeatable."),
-]
-SamplingSets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="PATH=VALUE", help="A field of diffusion.sampler or diffusion.guidance, e.g. "
-        "diffusion.sampler.steps=50. Repeatable.",
-    ),
-]  # fmt: skip
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same cells.")]
-SmallSeed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same results.")]
 
 
 def _version(asked: bool) -> None:
@@ -56,16 +57,44 @@ def demo(
     set_: Sets = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Fit, generate and compare on real cells that ship with an installed package."""
-    from latdiff_core.cli.output import print_evaluation
+    """Make a trial on real cells that ship with an installed package."""
+    from latdiff_core.cli.output import print_trial
     from latdiff_core.configs import parse_override
-    from latdiff_core.demo import run_demo
+    from latdiff_core.trial import run_demo
 
     typer.echo("700 PBMCs x 765 genes (Zheng et al. 2017); 30 % of every cell type are held out.")
-    result = run_demo(out, seed, dict(map(parse_override, set_ or [])), overwrite)
-    print_evaluation(result.evaluation)
-    typer.echo(f"Open {out / 'report.html'} in a browser; the generated cells are in {out / 'synthetic.h5ad'}.")
+    print_trial(run_demo(out, seed, dict(map(parse_override, set_ or [])), overwrite))
     typer.echo(f'More cells: latdiff generate {out / "run"} -n 1000 --where cell_type="CD19+ B" --out b_cells.h5ad')
+
+
+@app.command()
+def trial(
+    data: DataFile,
+    out: Annotated[Path, typer.Option(help="Folder for everything that is made.", show_default=False)],
+    condition: Condition = None,
+    nuisance: Nuisance = None,
+    recipe: Recipe = None,
+    config: ConfigFile = None,
+    layer: Layer = None,
+    share: Share = 0.3,
+    seed: SmallSeed = 0,
+    set_: Sets = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Split, fit, generate and evaluate in one go: how good are the cells that a model makes of yours?"""
+    from latdiff_core.cli.fitting import asked_model, print_fit
+    from latdiff_core.cli.output import print_trial
+    from latdiff_core.trial import run_trial
+
+    model = asked_model(
+        conditions=condition, nuisance=nuisance, recipe=recipe, config=config, layer=layer, sets=set_,
+        training={"seed": seed},
+    )  # fmt: skip
+    made = run_trial(model, data, out, share=share, seed=seed, resume=resume, overwrite=overwrite)
+    print_fit(made.model, out / "run")
+    print_trial(made)
+    typer.echo(f"More cells: latdiff generate {out / 'run'} -n 1000 --out cells.h5ad")
 
 
 @app.command()
@@ -76,12 +105,12 @@ def split(
         list[str] | None,
         typer.Option(help="Column of obs of which every value keeps its share, e.g. cell_type. Repeatable."),
     ] = None,
-    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Of the cells that are held out.")] = 0.3,
+    share: Share = 0.3,
     seed: Annotated[int, typer.Option(min=0, help="The same seed holds out the same cells.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Hold out cells at random, in memory, to compare generated ones with."""
-    from latdiff_core.cli.splitting import split_to_folder
+    from latdiff_core.splitting import split_to_folder
 
     for path, cells in split_to_folder(data, out, by=by or [], share=share, seed=seed, overwrite=overwrite).items():
         typer.echo(f"{cells} cells written to {path}")
@@ -91,22 +120,11 @@ def split(
 def fit(
     data: DataFile,
     out: Annotated[Path, typer.Option(help="Run folder to write.", show_default=False)],
-    condition: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Column of obs to condition on; add :continuous for numbers, e.g. dose:continuous, or :vector for a "
-            "key of obsm. Repeatable."
-        ),
-    ] = None,
-    nuisance: Annotated[
-        list[str] | None,
-        typer.Option(help="Column that the latent shall be free of, e.g. batch; written like --condition. Repeatable."),
-    ] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="Named config to start from; see `latdiff recipes`.", show_default="default")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML config, instead of a recipe.")] = None,
-    layer: Annotated[str | None, typer.Option(help="Layer with the raw counts, instead of X.")] = None,
+    condition: Condition = None,
+    nuisance: Nuisance = None,
+    recipe: Recipe = None,
+    config: ConfigFile = None,
+    layer: Layer = None,
     on_disk: Annotated[
         bool, typer.Option("--on-disk", help="Leave the counts in their file: for more cells than memory holds.")
     ] = False,
@@ -123,21 +141,24 @@ def fit(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random in training.", show_default="0")] = None,
     set_: Sets = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
+    resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a model on raw counts."""
-    from latdiff_core.cli.fitting import fit_to_folder
+    from latdiff_core.cli.fitting import asked_model, print_fit
+    from latdiff_core.fitting_to_folder import fit_to_folder
+    from latdiff_core.ranks import is_first
 
-    given = {
+    training = {
         "devices": devices, "nodes": nodes, "strategy": strategy, "precision": precision, "accelerator": accelerator,
         "seed": seed,
     }  # fmt: skip
-    fit_to_folder(
-        data, out, conditions=condition or [], nuisance=nuisance or [], recipe=recipe, config=config, layer=layer,
-        sets=set_ or [], training={f"training.{key}": value for key, value in given.items() if value is not None},
-        resume=resume, on_disk=on_disk, overwrite=overwrite,
-    )  # fmt: skip
+    model = asked_model(
+        conditions=condition, nuisance=nuisance, recipe=recipe, config=config, layer=layer, sets=set_, training=training
+    )
+    fit_to_folder(model, data, out, resume=resume, on_disk=on_disk, overwrite=overwrite)
+    if is_first():
+        print_fit(model, out)
 
 
 @app.command()
@@ -240,73 +261,5 @@ def evaluate(
         typer.echo(f"written to {path}")
 
 
-@app.command()
-def plugins() -> None:
-    """List the installed plugins, what they bring, and which failed to load."""
-    from latdiff_core.cli.output import print_plugins
-    from latdiff_core.registry import installed
-
-    print_plugins(installed().plugins)
-
-
-@app.command()
-def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print this recipe's whole config.", show_default=False)] = None,
-) -> None:
-    """List the named configs, or print one with every default written out."""
-    from latdiff_core.cli.output import print_recipes
-    from latdiff_core.configs import dump_config, recipe_config
-    from latdiff_core.registry import installed
-
-    if name is None:
-        print_recipes(installed().recipes)
-    else:
-        typer.echo(dump_config(recipe_config(name)), nl=False)
-
-
-@app.command()
-def check(
-    config: Annotated[Path, typer.Argument(help="YAML config.", show_default=False)],
-    set_: Sets = None,
-) -> None:
-    """Check a config without data: its fields, its kinds, and whether the parts fit each other."""
-    from latdiff_core.assembly import check_assembly
-    from latdiff_core.configs import parse_override, read_config
-
-    check_assembly(read_config(config, dict(map(parse_override, set_ or []))))
-    typer.echo(f"{config} is a valid model")
-
-
-@app.command()
-def schema() -> None:
-    """Print the JSON Schema of configs over everything installed, for completion and checks in an editor."""
-    import json
-
-    from latdiff_core.configs import config_schema
-
-    typer.echo(json.dumps(config_schema(), indent=2))
-
-
-@app.command("new-plugin")
-def new_plugin(
-    name: Annotated[str, typer.Argument(help="Name of its distribution, e.g. latdiff-example.", show_default=False)],
-    kind: Annotated[
-        str,
-        typer.Option(
-            help="What it brings: an encoder, decoder, denoiser, schedule, conditioner, guidance or sampler.",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[Path | None, typer.Option(help="Folder to make.", show_default="NAME, here")] = None,
-) -> None:
-    """Write a small package with one working component of your own and its tests, to start from."""
-    from shlex import quote
-
-    from latdiff_core.scaffold import Plugin, write_plugin
-
-    plugin, folder = Plugin(name, kind), out or Path(name)
-    write_plugin(plugin, folder)
-    typer.echo(f"{plugin.component} is in {folder / plugin.module / plugin.kind}.py. Next:")
-    typer.echo(f"  pip install pytest -e {quote(str(folder))}")
-    typer.echo(f"  pytest {quote(str(folder))}")
-    typer.echo(f"  latdiff fit data.h5ad --condition cell_type --set {plugin.field}={plugin.kind} --out run")
+for command in (plugins, recipes, check, schema, new_plugin):
+    app.command()(command)

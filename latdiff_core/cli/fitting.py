@@ -1,4 +1,4 @@
-"""``latdiff fit``: a run folder at the end, resumable checkpoints beside it until then."""
+"""Which model ``latdiff fit`` and ``latdiff trial`` are asked for, and what came of its training."""
 
 from __future__ import annotations
 
@@ -9,92 +9,52 @@ import torch
 import typer
 
 from latdiff_core.configs import parse_override
-from latdiff_core.errors import ConfigError, OutputExistsError, TrainingDiverged, TrainingInterrupted
+from latdiff_core.errors import ConfigError
 from latdiff_core.model import LatentDiffusion, best_row
-from latdiff_core.paths import remove, worked_in_alone
-from latdiff_core.ranks import is_first
-from latdiff_core.run_folder import MANIFEST, refuse_unless_checkpoints, refuse_unless_run
 from latdiff_core.sparse_product import goes_sparse
 
 
-def fit_to_folder(
-    data: Path,
-    out: Path,
+def asked_model(
     *,
-    conditions: Sequence[str],
-    nuisance: Sequence[str],
+    conditions: Sequence[str] | None,
+    nuisance: Sequence[str] | None,
     recipe: str | None,
     config: Path | None,
     layer: str | None,
-    sets: Sequence[str],
+    sets: Sequence[str] | None,
     training: Mapping[str, object],
-    resume: bool,
-    on_disk: bool,
-    overwrite: bool,
-) -> None:
-    """Fit and save; checkpoints are in ``OUT.checkpoints`` until the run folder is complete.
+) -> LatentDiffusion:
+    """A model after a recipe or a config file, with what the options change of it.
+
+    Parameters
+    ----------
+    training
+        Values of the config's section of that name; those that are None are not asked for.
 
     Raises
     ------
-    OutputExistsError
-        If ``OUT`` is there and may not be replaced, something else stands where checkpoints go, or another process
-        trains there.
-    TrainingDiverged
-        If a loss is no number any more; the checkpoints are then removed.
-    TrainingInterrupted
-        At Ctrl-C, saying how to resume.
+    ConfigError
+        If the options are not a valid model.
     """
-    out = out if out.name else out.resolve()  # "." has no name
-    checkpoints = out.with_name(f"{out.name}.checkpoints")
-    if resume and not overwrite and (out / MANIFEST).is_file() and not checkpoints.exists():
-        raise OutputExistsError(f"{out} is finished: there is nothing to resume")
-    refuse_unless_run(out, overwrite)
-    if is_first():
-        refuse_unless_checkpoints(checkpoints)
-    overrides = dict(map(parse_override, sets)) | dict(training)
+    given = {f"training.{key}": value for key, value in training.items() if value is not None}
+    overrides = dict(map(parse_override, sets or [])) | given
     if layer is not None:
         overrides["data.layer"] = layer
-    asked = [_attribute("--condition", text) for text in conditions]
-    unwanted = [_attribute("--nuisance", text) for text in nuisance]
-    if config is not None and recipe is not None:
-        raise ConfigError("give --config or --recipe, not both: a config is a whole model already")
+    asked = [_attribute("--condition", text) for text in conditions or []]
+    unwanted = [_attribute("--nuisance", text) for text in nuisance or []]
     if config is None:
-        model = LatentDiffusion.from_recipe(recipe or "default", asked, overrides, unwanted)
-    else:
-        if asked:
-            overrides["data.conditions"] = asked
-        if unwanted:
-            overrides["data.nuisance"] = unwanted
-        model = LatentDiffusion.from_config(config, overrides)
-    if overwrite and not resume and checkpoints.exists() and is_first():
-        with worked_in_alone(checkpoints):
-            remove(checkpoints)
-    try:
-        model.fit(data, checkpoints=checkpoints, resume=resume, on_disk=on_disk)
-    except TrainingDiverged:
-        if is_first():
-            remove(checkpoints)  # of a fit that is to be begun anew, with another config
-        raise
-    except TrainingInterrupted:
-        raise TrainingInterrupted(
-            f"interrupted; what was trained is in {checkpoints}. To go on, repeat the same command with --resume"
-        ) from None
-    model.save(out, overwrite=overwrite)
-    if is_first():
-        remove(checkpoints)
-        _report(model, out)
+        return LatentDiffusion.from_recipe(recipe or "default", asked, overrides, unwanted)
+    if recipe is not None:
+        raise ConfigError("give --config or --recipe, not both: a config is a whole model already")
+    if asked:
+        overrides["data.conditions"] = asked
+    if unwanted:
+        overrides["data.nuisance"] = unwanted
+    return LatentDiffusion.from_config(config, overrides)
 
 
-def _attribute(option: str, text: str) -> dict[str, str]:
-    key, _, kind = text.rpartition(":")
-    if not key:
-        return {"kind": "categorical", "key": text}
-    if kind not in ("categorical", "continuous", "vector"):
-        raise ConfigError(f"{option} {text}: write KEY, KEY:categorical, KEY:continuous or KEY:vector")
-    return {"kind": kind, "key": key}
-
-
-def _report(model: LatentDiffusion, out: Path) -> None:
+def print_fit(model: LatentDiffusion, out: Path) -> None:
+    """Print how a training went."""
     fitted = model.fitted
     latent = model.config.autoencoder.latent_dim
     active = fitted.provenance["metrics"]["active_latent_dimensions"]
@@ -110,3 +70,12 @@ def _report(model: LatentDiffusion, out: Path) -> None:
     for attribute in (*fitted.schema.attributes, *fitted.schema.nuisance):
         if attribute.kind == "categorical":
             typer.echo(f"{attribute.key}: {', '.join(attribute.categories)}")
+
+
+def _attribute(option: str, text: str) -> dict[str, str]:
+    key, _, kind = text.rpartition(":")
+    if not key:
+        return {"kind": "categorical", "key": text}
+    if kind not in ("categorical", "continuous", "vector"):
+        raise ConfigError(f"{option} {text}: write KEY, KEY:categorical, KEY:continuous or KEY:vector")
+    return {"kind": kind, "key": key}

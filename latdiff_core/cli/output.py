@@ -12,6 +12,7 @@ from rich.text import Text
 
 from latdiff_core.evaluation.report import format_number
 from latdiff_core.evaluation.result import GENERATED, REAL
+from latdiff_core.trial import REPORT, SYNTHETIC, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +50,15 @@ def print_evaluation(evaluation: Evaluation) -> None:
         console.print(_condition_view(evaluation.conditions))
     for note in evaluation.settings["notes"]:
         console.print(note, style="yellow", markup=False)
+
+
+def print_trial(made: Trial) -> None:
+    """Print how generated cells stand, and where everything is."""
+    print_evaluation(made.evaluation)
+    Console().print(
+        f"Open {made.folder / REPORT} in a browser; the generated cells are in {made.folder / SYNTHETIC}.",
+        markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 def _condition_view(conditions: pd.DataFrame) -> Table:

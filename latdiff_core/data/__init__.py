@@ -5,7 +5,14 @@ from latdiff_core.data.demo import demo_data
 from latdiff_core.data.files import check_output, open_anndata, read_anndata, write_anndata
 from latdiff_core.data.first_reading import FirstReading, read_through
 from latdiff_core.data.gene_statistics import gene_statistics, principal_components
-from latdiff_core.data.observations import annotation_table, decode_obs, decode_obsm, encode_obs, unknown_values
+from latdiff_core.data.observations import (
+    annotation_table,
+    attribute_column,
+    decode_obs,
+    decode_obsm,
+    encode_obs,
+    unknown_values,
+)
 from latdiff_core.data.on_disk import open_counts
 from latdiff_core.data.parts import PartsFolder
 from latdiff_core.data.raw_counts import aligned_counts, aligned_values, counts_per_10k, raw_counts
@@ -25,6 +32,7 @@ __all__ = [
     "aligned_counts",
     "aligned_values",
     "annotation_table",
+    "attribute_column",
     "build_schema",
     "check_output",
     "chunks",

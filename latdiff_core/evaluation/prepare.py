@@ -32,7 +32,8 @@ MOST_TRAINING_CELLS = 20_000
 READ_AT_ONCE = 4096
 BY_CHANCE = 0.01
 """Share of generated cells that may be real ones, count for count: those of very few counts can be."""
-FEWEST_CELLS = 10
+FEWEST_HELD_OUT = 20
+"""Held-out cells, and generated ones, that an evaluation needs at least."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,10 @@ def prepare(
     """
     sets = {"held-out": real, "generated": synthetic, "training": reference}
     n = min(real.n_obs // 2, synthetic.n_obs // 2, MOST_CELLS)
-    if n < FEWEST_CELLS:
+    if min(real.n_obs, synthetic.n_obs) < FEWEST_HELD_OUT:
         raise DataError(
             f"{real.n_obs} held-out and {synthetic.n_obs} generated cells are too few to compare; "
-            f"at least {2 * FEWEST_CELLS} of each are needed"
+            f"at least {FEWEST_HELD_OUT} of each are needed"
         )
     keys, notes = compared_columns(conditions, sets)
     notes += _notes_on_roles(sets)
