@@ -63,8 +63,8 @@ def saving_tensors() -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8, whole or not at all, replacing a file that is there, but no folder."""
-    refuse_folder(path)
+    """Write UTF-8, whole or not at all, replacing a file that is there, but nothing else."""
+    refuse_unless_file(path)
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -86,10 +86,11 @@ def refuse_input(path: Path, *inputs: Path | None) -> None:
         raise OutputExistsError(f"{path} is to be read and to be written; choose another name for the output")
 
 
-def refuse_folder(path: Path) -> None:
-    """Raise OutputExistsError where a file is to be written and a folder stands."""
-    if path.is_dir():
-        raise OutputExistsError(f"{path} is a folder; give the name of a file")
+def refuse_unless_file(path: Path) -> None:
+    """Raise OutputExistsError where a file is to be written and something else stands, whatever may be replaced."""
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "no file but a device or a pipe"
+        raise OutputExistsError(f"{path} is {what}; give the name of a file")
 
 
 def replace(temporary: Path, path: Path) -> None:

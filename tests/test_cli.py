@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -195,6 +196,17 @@ def test_a_table_keeps_categories_as_their_text(latdiff, make_model, tiny_data, 
     assert list(anndata.read_h5ad(out).obs["cell_type"]) == ["001", "NA"]
 
 
+def test_a_blank_line_of_a_table_is_a_cell_without_a_value(latdiff, run_folder, tmp_path):
+    table, out = tmp_path / "asked.csv", tmp_path / "cells.h5ad"
+    table.write_text("cell_type\nB\n\nT\n\n")
+    code, _, error = latdiff("generate", run_folder, "--table", table, "--out", out)
+    assert code == 1
+    assert "missing" in error
+    table.write_text("cell_type\nB\nT\n\n\n")  # those at the end are none
+    assert latdiff("generate", run_folder, "--table", table, "--out", out)[0] == 0
+    assert list(anndata.read_h5ad(out).obs["cell_type"]) == ["B", "T"]
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"a,b\n1,2,3\n4\n1,2,3,4,5\n", b",cell_type\n0,B\n"])
 def test_a_table_that_is_none_is_explained(latdiff, run_folder, tmp_path, content):
     table = tmp_path / "asked.csv"
@@ -286,3 +298,13 @@ def test_split_does_not_replace_what_it_splits(latdiff, data_file, tmp_path):
     assert code == 1
     assert "to be read and to be written" in " ".join(error.split())
     assert (tmp_path / "train.h5ad").read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["--json", "--report"])
+def test_a_device_is_not_replaced(latdiff, data_file, tmp_path, option):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    code, _, error = latdiff("evaluate", data_file, data_file, "--reference", data_file, option, pipe, "--overwrite")
+    assert code == 1
+    assert "no file but a device or a pipe" in " ".join(error.split())
+    assert pipe.is_fifo()

@@ -208,3 +208,20 @@ def test_models_of_any_precision_train_and_sample(make_diffusion, conditions, dt
     x = torch.randn(CELLS, diffusion.dim, generator=torch.Generator().manual_seed(0)).to(dtype)
     diffusion.loss(x, conditions, diffusion.draw(conditions)).mean().backward()
     assert diffusion.sample(conditions, torch.Generator().manual_seed(0)).isfinite().all()
+
+
+def test_times_are_never_in_half_precision(make_model, tiny_data):
+    fitted = make_model().fit(tiny_data, progress=False).fitted
+    diffusion, seen = fitted.diffusion.to(torch.bfloat16), []
+    diffusion.denoiser.register_forward_hook(lambda _, inputs, __: seen.append(inputs[1].dtype))
+    diffusion.sample(fitted.training_cells.conditions[:3])
+    assert set(seen) == {torch.float32}
+
+
+def test_the_loss_has_the_weight_of_the_schedule(make_model, tiny_data, monkeypatch):
+    fitted = make_model().fit(tiny_data, progress=False).fitted
+    diffusion, conditions = fitted.diffusion, fitted.training_cells.conditions[:6]
+    x, draw = torch.randn(6, diffusion.dim), diffusion.draw(conditions)
+    plain = diffusion.loss(x, conditions, draw)
+    monkeypatch.setattr(diffusion.schedule, "loss_weight", lambda t: 1 + t)
+    torch.testing.assert_close(diffusion.loss(x, conditions, draw), (1 + draw.t) * plain)

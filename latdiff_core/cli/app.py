@@ -239,11 +239,11 @@ def evaluate(
     from latdiff_core.errors import DataError
     from latdiff_core.evaluation import evaluate as run
     from latdiff_core.evaluation import write_report
-    from latdiff_core.paths import refuse_existing, refuse_folder, refuse_input
+    from latdiff_core.paths import refuse_existing, refuse_input, refuse_unless_file
 
     files = [path for path in (report, json) if path is not None]
     for path in files:
-        refuse_folder(path)
+        refuse_unless_file(path)
         refuse_existing(path, overwrite)
         refuse_input(path, real, synthetic, reference)
     if len(set(files)) < len(files):

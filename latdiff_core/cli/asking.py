@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,9 +48,10 @@ def read_table(path: Path, keys: Sequence[str]) -> pd.DataFrame:
             )
         return said[found]
     if not path.is_file():
-        raise DataError(f"{path} does not exist")
+        raise DataError(f"{path} is a folder; give a CSV" if path.is_dir() else f"{path} does not exist")
     try:
-        table: pd.DataFrame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+        lines = StringIO(path.read_text(encoding="utf-8-sig").strip("\r\n"))  # blank lines between others are cells
+        table = pd.read_csv(lines, dtype=str, keep_default_na=False, na_values=[""], skip_blank_lines=False)
     except ValueError as error:  # pandas' own errors and that of a wrong encoding are ValueErrors
         raise DataError(f"{path} is not a CSV table in UTF-8: {error}") from None
     if len(table.columns) == 1 and any(mark in str(table.columns[0]) for mark in ";\t"):

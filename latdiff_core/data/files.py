@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latdiff_core.errors import DataError, OutputExistsError
-from latdiff_core.paths import refuse_existing, refuse_folder, written_whole
+from latdiff_core.paths import refuse_existing, refuse_unless_file, written_whole
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -101,7 +101,7 @@ def check_output(path: Path, overwrite: bool) -> None:
     _check_suffix(path)
     refuse_existing(path, overwrite)
     if path.suffix == ".h5ad":
-        refuse_folder(path)
+        refuse_unless_file(path)
     elif path.is_dir() and not any((path / name).exists() for name in ZARR_FILES):
         raise OutputExistsError(f"{path} is a folder, but holds no cells, so it is not replaced; choose another name")
 

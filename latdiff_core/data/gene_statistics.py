@@ -44,7 +44,6 @@ def gene_statistics(counts: Counts, cells: np.ndarray | None = None) -> GeneStat
         theta=torch.as_tensor(theta.clip(*THETA_RANGE), dtype=torch.float32),
         log_library=float(np.log(np.maximum(library, 1)).mean()),
         components=principal_components(counts[cells[sample]].astype(np.float64), COMPONENTS),
-        counted=torch.as_tensor(totals > 0),
     )
 
 

@@ -158,6 +158,8 @@ class PartsFolder:
         temporary = self._temporary()
         try:
             yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())  # or a power failure could leave a part of the right size
             temporary.replace(file)
         finally:
             remove(temporary)

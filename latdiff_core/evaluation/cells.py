@@ -117,5 +117,6 @@ def label_classifier(cells: CellSet) -> Any:
 
 def gene_moments(values: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of each gene, (genes,) each."""
-    mean = np.asarray(values.mean(0), dtype=np.float64).ravel()
-    return mean, np.asarray(values.multiply(values).mean(0), dtype=np.float64).ravel() - mean**2
+    values = values.astype(np.float64)
+    mean = np.asarray(values.mean(0)).ravel()
+    return mean, np.asarray(values.multiply(values).mean(0)).ravel() - mean**2

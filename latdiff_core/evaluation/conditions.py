@@ -175,10 +175,15 @@ def _by_chance(labels: Mapping[str, np.ndarray]) -> float:
 
 
 def _generated_for(synthetic: AnnData) -> list[Mapping[str, Any]]:
+    """The conditions in the config that generated cells hold; none where another program has written something else."""
     said = synthetic.uns.get("latdiff")
-    config = yaml.safe_load(str(said["config"])) if isinstance(said, Mapping) and "config" in said else None
+    try:
+        config = yaml.safe_load(str(said["config"])) if isinstance(said, Mapping) and "config" in said else None
+    except yaml.YAMLError:
+        return []
     data = config.get("data") if isinstance(config, Mapping) else None
-    return list(data.get("conditions") or ()) if isinstance(data, Mapping) else []
+    conditions = data.get("conditions") if isinstance(data, Mapping) else None
+    return [c for c in conditions if isinstance(c, Mapping)] if isinstance(conditions, list) else []
 
 
 def _as_text(adata: AnnData, key: str) -> pd.Series:

@@ -137,8 +137,8 @@ def _notes_on_roles(sets: Mapping[str, AnnData]) -> list[str]:
         if isinstance(said[what], Mapping) and "expression" in said[what]
     ]
     data = said["generated"].get("data") if isinstance(said["generated"], Mapping) else None
-    fitted, given = data.get("cells") if isinstance(data, Mapping) else None, sets["training"].n_obs
-    if fitted is not None and int(fitted) != given:
+    fitted, given = str(data.get("cells")) if isinstance(data, Mapping) else "", sets["training"].n_obs
+    if fitted.isdigit() and int(fitted) != given:
         notes.append(
             f"The model was fitted on {int(fitted):,} cells, and {given:,} training cells were given: if held-out "
             "cells are among those it was fitted on, copying cannot be seen, and scores are too good."
@@ -153,7 +153,7 @@ def _from_counts(counts: sparse.csr_matrix, labels: np.ndarray, space: Expressio
 
 def _generated(cells: AnnData, genes: Sequence[str], labels: np.ndarray, space: ExpressionSpace) -> CellSet:
     said = cells.uns.get("latdiff")
-    match said.get("expression", "counts") if isinstance(said, Mapping) else "counts":
+    match str(said.get("expression", "counts")) if isinstance(said, Mapping) else "counts":
         case "counts":
             counts = aligned_counts(cells, genes, allow_empty=True, whose="the training cells'")
             return _from_counts(counts, labels, space)

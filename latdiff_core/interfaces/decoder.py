@@ -31,7 +31,9 @@ def as_int32(counts: Tensor) -> Tensor:
         If one is not finite, negative (a Poisson draw of an infinite rate), or too large.
     """
     if not bool(((counts >= 0) & (counts < LARGEST_INT32)).all()):
-        raise LatdiffError("sampled counts are not finite or exceed 2^31; the model is not usable, fit it again")
+        raise LatdiffError(
+            "sampled counts are not finite or exceed 2^31; ask for a smaller library, or fit again where none was asked"
+        )
     return counts.to(torch.int32)
 
 

@@ -40,12 +40,9 @@ class GeneStatistics:
         Mean of the cells' log total counts.
     components
         How genes vary together, at most 50 components; None where nobody computed it.
-    counted
-        Whether any training cell has a count of the gene, (genes,), bool; None where nobody looked.
     """
 
     fraction: Tensor
     theta: Tensor
     log_library: float = 0.0
     components: PrincipalComponents | None = None
-    counted: Tensor | None = None

@@ -69,7 +69,7 @@ class NegativeBinomialDecoder(Decoder):
         return NegativeBinomial(log_mu, self.dispersion(hidden, library, covariates))
 
     def log_prior(self) -> Tensor:
-        return self.network.log_prior(*self.dispersion.heads)
+        return self.network.log_prior(*self.dispersion.heads) + self.dispersion.log_prior()
 
 
 class NegativeBinomialDecoderConfig(DispersedConfig, DecoderConfig):

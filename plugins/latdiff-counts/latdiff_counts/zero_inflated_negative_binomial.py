@@ -98,7 +98,10 @@ class ZeroInflatedNegativeBinomialDecoder(Decoder):
         return ZeroInflatedNegativeBinomial(log_mu, log_theta, zi_logits)
 
     def log_prior(self) -> Tensor:
-        return self.network.log_prior(self.zi_logits.weight / ZI_SPREAD, *self.dispersion.heads)
+        return (
+            self.network.log_prior(self.zi_logits.weight / ZI_SPREAD, *self.dispersion.heads)
+            + self.dispersion.log_prior()
+        )
 
 
 class ZeroInflatedNegativeBinomialDecoderConfig(DispersedConfig, DecoderConfig):

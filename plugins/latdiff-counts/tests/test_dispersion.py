@@ -196,3 +196,11 @@ def test_dispersion_that_changes_with_depth_is_found():
     _, log_theta = decoder(z, library, _conditions(z[:, :0])).parameters
     assert log_theta.exp().view(2, per_depth, genes).mean((1, 2)).tolist() == pytest.approx([1, 10], rel=0.3)
     assert decoder.dispersion.by_depth().mean().item() == pytest.approx(1, abs=0.15)
+
+
+def test_a_cell_of_average_depth_has_the_genes_own_dispersion():
+    statistics = GeneStatistics(torch.full((5,), 0.2), torch.full((5,), 3.0), log_library=6.5)
+    dispersion = Dispersion(of="gene", sizes=Sizes(5, 4), hidden=8, rate=10.0, depth=True, statistics=statistics)
+    torch.nn.init.normal_(dispersion.by_depth.offset)
+    found = dispersion(torch.zeros(1, 8), torch.tensor([6.5]).exp(), Covariates.average(1, Sizes(5, 4)))
+    torch.testing.assert_close(found[0], torch.full((5,), 3.0).log())
