@@ -139,6 +139,7 @@ def run_demo(
     progress: bool = True,
 ) -> Trial:
     """A trial of the default recipe on 700 PBMCs that come with an installed package; errors are those of a trial."""
+    require_seed(seed, 0, 2**32)
     model = LatentDiffusion.from_recipe("default", ["cell_type"], {"training.seed": seed, **(overrides or {})})
     return run_trial(model, demo_data(), folder, seed=seed, overwrite=overwrite, progress=progress)
 
