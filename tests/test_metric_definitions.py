@@ -18,6 +18,7 @@ from latdiff_core.data import counts_per_10k
 from latdiff_core.evaluation import evaluation as evaluating
 from latdiff_core.evaluation import mmd2
 from latdiff_core.evaluation.cells import CellSet, Reference, gene_moments
+from latdiff_core.evaluation.metrics.coverage import Coverage, coverage
 from latdiff_core.evaluation.metrics.effects import ConditionEffects, _markers
 from latdiff_core.evaluation.metrics.genes import GeneAgreement
 from latdiff_core.evaluation.metrics.labels import LabelAccuracy, TrainOnSynthetic
@@ -62,6 +63,13 @@ def test_mmd_equals_scikit_learns_kernels():
         k = rbf_kernel(both, gamma=1 / (c * median))
         expected += ((k[:30, :30].sum() - 30) / 870 + (k[30:, 30:].sum() - 40) / 1560 - 2 * k[:30, 30:].mean()) / 3
     assert mmd2(a, b) == pytest.approx(expected)
+
+
+def test_coverage_looks_at_five_neighbours(sets):
+    fake, half, reference = sets
+    found = Coverage().measure(fake, half, reference)
+    assert found == coverage(half.points, fake.points, 5)
+    assert found != coverage(half.points, fake.points, 10)
 
 
 def test_gene_scores_equal_their_definitions(sets):

@@ -87,6 +87,7 @@ def test_nothing_is_learned_from_validation_cells(make_model, tiny_data, monkeyp
     make_model().fit(tiny_data, progress=False)
     assert len(given[0]) == 108
     assert len(torch.cat(trained).unique(dim=0)) == 108
+    assert {training for training, _ in kept} == {True, False}
     assert all(
         keep.all() for training, keep in kept if not training
     )  # the loss that chooses the weights is conditional
