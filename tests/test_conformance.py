@@ -15,8 +15,8 @@ from latdiff_core.errors import require_shape
 Fault = Literal[
     "none", "broadcasts_library", "constant", "detached", "dropout", "forgets_joined_time", "forgets_statistics",
     "fractions", "global_random", "ignores_nuisance", "ignores_the_condition", "ignores_time", "leaks",
-    "prior_of_the_wrong_sign", "replaces", "shape", "sum", "too_many", "unbounded", "undefined_at_average",
-    "unused_weight",
+    "prior_of_the_wrong_sign", "prior_without_gradient", "replaces", "shape", "sum", "too_many", "unbounded",
+    "undefined_at_average", "unused_weight",
 ]  # fmt: skip
 
 
@@ -119,6 +119,7 @@ class DummyDecoder(interfaces.Decoder):
 
     def log_prior(self):
         squares = self.net.weight.square().sum()
+        squares = squares.detach() if self.fault == "prior_without_gradient" else squares
         return squares if self.fault == "prior_of_the_wrong_sign" else -squares
 
 
@@ -205,6 +206,7 @@ FAULTS: dict[tuple[type[testing.ComponentContract], type[interfaces.ComponentCon
         ("too_many", "test_sparse_samples_have_the_mean_and_variance_that_are_promised"),
         ("detached", "test_the_latent_reaches_the_distribution"),
         ("prior_of_the_wrong_sign", "test_the_log_prior_is_a_number_with_finite_gradients"),
+        ("prior_without_gradient", "test_the_log_prior_is_a_number_with_finite_gradients"),
         ("global_random", "test_samples_follow_the_seed"),
         ("broadcasts_library", "test_a_library_of_the_wrong_shape_is_refused"),
         ("ignores_nuisance", "test_the_nuisance_reaches_the_distribution"),

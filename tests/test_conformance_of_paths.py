@@ -12,9 +12,9 @@ from torch import Tensor
 from latdiff_core import interfaces, testing
 
 Fault = Literal[
-    "none", "batch_mask", "constant", "exchanges_cells", "forgets_sigma", "global_random", "half_way", "keeps_noise",
-    "leaks", "lying_rates", "other_on_other_grids", "same_mask", "shape", "swapped", "trains_at_one_time",
-    "two_calls",
+    "none", "batch_mask", "clips", "constant", "exchanges_cells", "forgets_sigma", "forgets_steps", "global_random",
+    "half_way", "keeps_noise", "leaks", "lying_rates", "other_on_other_grids", "same_mask", "shape", "swapped",
+    "trains_at_one_time", "two_calls",
 ]  # fmt: skip
 
 
@@ -59,23 +59,26 @@ class DummySamplerConfig(interfaces.SamplerConfig):
     kind: Literal["dummy"] = "dummy"
     fault: Fault = "none"
     """What is wrong with it."""
+    steps: int = 100
+    """Steps along the schedule."""
 
     def build(self):
-        return DummySampler(self.fault)
+        return DummySampler(100 if self.fault == "forgets_steps" else self.steps, self.fault)
 
 
 class DummySampler(interfaces.Sampler):
-    def __init__(self, fault):
-        self.fault = fault
+    def __init__(self, steps, fault):
+        self.steps, self.fault = steps, fault
 
     def sample(self, denoise, noise, schedule, generator=None):
-        times = schedule.times(100)
+        times = schedule.times(self.steps)
         times = times[:-50] if self.fault == "keeps_noise" else times
         alphas, sigmas = schedule.alpha_sigma(times)
         noise = noise - noise.mean(0) if self.fault == "leaks" and len(noise) > 1 else noise
         z = noise.double() if self.fault == "forgets_sigma" else sigmas[0] * noise.double()
         for i in range(len(times) - 1):
             clean = denoise(z, times[i].expand(len(z)))
+            clean = clean.clamp(-5, 5) if self.fault == "clips" else clean  # as images are, and latents must not be
             eps = (z - alphas[i] * clean) / sigmas[i]
             if self.fault == "global_random":
                 eps = eps + 0.01 * torch.randn(eps.shape).to(eps)
@@ -166,6 +169,8 @@ FAULTS: dict[tuple[type[testing.ComponentContract], type[interfaces.ComponentCon
         ("keeps_noise", "test_it_reaches_a_normal_distribution"),
         ("shape", "test_shape_and_dtype_are_those_of_the_noise"),
         ("exchanges_cells", "test_every_cell_becomes_what_is_asked_for_it"),
+        ("clips", "test_every_cell_becomes_what_is_asked_for_it"),
+        ("forgets_steps", "test_more_steps_are_more_calls"),
         ("forgets_sigma", "test_it_starts_from_the_given_noise_at_the_size_of_the_schedule"),
         ("leaks", "test_a_cell_alone_gives_the_same_as_in_a_batch_unless_latents_are_drawn"),
     ],
