@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from itertools import takewhile
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -388,8 +389,11 @@ class LatentDiffusion:
 
 
 def best_row(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The metrics of the epoch whose weights were kept: the lowest validation loss, or the last."""
-    if not rows:
-        return {}
-    best = min(rows, key=lambda row: row["val_loss"]) if "val_loss" in rows[-1] else rows[-1]
-    return dict(best)
+    """The metrics of the epoch whose weights were kept: the lowest validation loss, or the last.
+
+    Losses with another weight of the KL term than the last one's are no longer comparable.
+    """
+    if not rows or "val_loss" not in rows[-1]:
+        return dict(rows[-1]) if rows else {}
+    alike = list(takewhile(lambda row: row.get("kl_weight") == rows[-1].get("kl_weight"), reversed(rows)))
+    return dict(min(reversed(alike), key=lambda row: row["val_loss"]))

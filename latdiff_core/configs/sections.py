@@ -140,6 +140,9 @@ class AutoencoderTraining(Config):
     """Decay of the exponential moving average of the weights, which is what is kept; 0 keeps the weights themselves."""
     kl_weight: NonNegativeFloat = 1.0
     """Final weight of the KL term (beta)."""
+    largest_kl_weight: NonNegativeFloat | None = None
+    """Up to here that weight rises while validation cells come out of the decoder more varied than they are; not with a
+    decoder that generates no counts."""
     kl_warmup: Fraction = 0.3
     """Share of the training over which the KL weight rises from 0."""
     free_bits: NonNegativeFloat = 0.0

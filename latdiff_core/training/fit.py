@@ -24,6 +24,7 @@ from latdiff_core.device import chosen_device
 from latdiff_core.diffusion import Diffusion
 from latdiff_core.errors import RunFolderError
 from latdiff_core.guidance_check import warn_of_untrained_branches
+from latdiff_core.interfaces import GeneStatistics
 from latdiff_core.paths import write_text
 from latdiff_core.ranks import is_first, wait_for_all
 from latdiff_core.training.batches import CellBatch, CellData, InOrder, LatentBatch, LatentData, Shuffled, loader
@@ -93,11 +94,12 @@ def fit_model(config: ModelConfig, cells: CellData, folder: Path, progress: bool
             log.warning(
                 "no cells are left to validate by, so the weights of the last steps are kept: too few of a kind"
             )
-        autoencoder = build_autoencoder(config, cells.schema, gene_statistics(cells.counts, train))
+        statistics = gene_statistics(cells.counts, train)
+        autoencoder = build_autoencoder(config, cells.schema, statistics)
         diffusion = build_diffusion(config, cells.schema)
         if is_first():
             warn_of_untrained_branches(diffusion.guidance, diffusion.guidance, diffusion.dim)
-        first = _fit_autoencoder(autoencoder, config, cells, train, validation, folder, progress)
+        first = _fit_autoencoder(autoencoder, config, cells, statistics, train, validation, folder, progress)
         autoencoder.to(device if alone else "cpu")
         latents = encode_cells(autoencoder, cells, joint=config.diffusion.library == "joint")
         autoencoder.cpu()
@@ -187,6 +189,7 @@ def _fit_autoencoder(
     model: CountAutoencoder,
     config: ModelConfig,
     cells: CellData,
+    statistics: GeneStatistics,
     train: np.ndarray,
     validation: np.ndarray,
     folder: Path,
@@ -205,7 +208,7 @@ def _fit_autoencoder(
     batches = training_batches(cells, train, section.batch_size, config.training.seed)
     epochs = max(section.epochs, -(-section.min_steps // len(batches)))
     history = run_stage(
-        AutoencoderStage(model, section, cells=len(train), compiled=config.training.compile),
+        AutoencoderStage(model, section, len(train), statistics.components, compiled=config.training.compile),
         "autoencoder",
         batches,
         loader(cells.subset(validation), InOrder(len(validation), ENCODING_BATCH)) if len(validation) else None,

@@ -29,6 +29,8 @@ class KeptWeights(Callback):
         self.average: dict[str, Tensor] = {}
         self.best: dict[str, Tensor] = {}
         self.lowest_loss = math.inf
+        self.kl_weight = 0.0
+        """Of the loss that was lowest."""
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -57,7 +59,9 @@ class KeptWeights(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         loss = float(trainer.callback_metrics.get("val_loss", math.inf))
-        if loss < self.lowest_loss:
+        weight = float(trainer.callback_metrics.get("kl_weight", self.kl_weight))
+        if loss < self.lowest_loss or weight != self.kl_weight:  # what was lowest was another loss
+            self.kl_weight = weight
             self.lowest_loss = loss
             stored = pl_module.state_dict()
             once = chain(
@@ -67,7 +71,7 @@ class KeptWeights(Callback):
             self.best = {name: value.detach().clone() for name, value in held.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        kept = ("updates", "average", "best", "lowest_loss")
+        kept = ("updates", "average", "best", "lowest_loss", "kl_weight")
         return {name: getattr(self, name) for name in kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -17,11 +17,16 @@ from latdiff_core.conditions import Conditions
 from latdiff_core.configs import AutoencoderTraining, DiffusionTraining
 from latdiff_core.counts import CountBatch
 from latdiff_core.diffusion import Diffusion, NoiseDraw
-from latdiff_core.interfaces import Covariates
+from latdiff_core.interfaces import Covariates, PrincipalComponents
 from latdiff_core.training.batches import CellBatch, LatentBatch
+from latdiff_core.training.spread import Spread
 
 VALIDATION_DRAWS = 8
 """Fixed noise draws per validation latent: the loss of one draw is too noisy to compare checkpoints by."""
+SPREAD_BATCHES = 4
+"""Of validation cells whose reconstructions are drawn, at every check."""
+KL_WEIGHT_RATE = 200.0
+"""Change of the log of the KL weight over a whole training in which log variances are one off."""
 
 
 class Stage(pl.LightningModule):
@@ -73,16 +78,34 @@ class Stage(pl.LightningModule):
 
 
 class AutoencoderStage(Stage):
-    """Stage 1: the negative ELBO in nats per gene, its KL weight rising from 0, and each cell's share of the prior."""
+    """Stage 1: the negative ELBO in nats per gene, its KL weight rising from 0, and each cell's share of the prior.
+
+    Where a latent can follow the noise of its cell, as on small panels of genes with many counts, and is cheap, decoded
+    cells have that noise twice. With ``largest_kl_weight`` and the ``components`` of the training cells, reconstructed
+    validation cells are compared with what they are reconstructions of, and the weight moves, from ``kl_weight`` up to
+    the largest, with the log of the ratio of their variances, less its standard error: feedback on the weight as of
+    Rezende & Viola 2018 (arXiv:1810.00597), for another constraint.
+    """
 
     model: CountAutoencoder
 
     def __init__(
-        self, model: CountAutoencoder, config: AutoencoderTraining, cells: int, compiled: bool = False
+        self,
+        model: CountAutoencoder,
+        config: AutoencoderTraining,
+        cells: int,
+        components: PrincipalComponents | None = None,
+        compiled: bool = False,
     ) -> None:
         super().__init__(model, config, warmup=0.0, compiled=compiled)
         self.config = config
         self.cells = cells
+        compared = config.largest_kl_weight is not None and model.decoder.generates == "counts"
+        self.components = components if compared else None
+        self.spread: Spread | None = None
+        self.final_kl_weight = config.kl_weight
+        self.lowest_loss = math.inf
+        """On validation cells, with that weight."""
 
     def objective(self, counts: CountBatch, covariates: Covariates, kl_weight: Tensor) -> tuple[Tensor, Elbo]:
         elbo = self.model.elbo(counts, covariates, kl_weight, self.config.free_bits)
@@ -97,14 +120,47 @@ class AutoencoderStage(Stage):
         return loss
 
     def validation_step(self, batch: CellBatch, index: int) -> None:
-        elbo = self.model.elbo(batch.counts, batch.covariates, self.config.kl_weight)
+        elbo = self.model.elbo(batch.counts, batch.covariates, self.final_kl_weight)
         values = {"val_nll": elbo.nll, "val_kl": elbo.kl.sum(), "val_loss": elbo.loss}
         self.log_dict(values, batch_size=len(batch), sync_dist=True)
+        if self.spread is not None and index < SPREAD_BATCHES:
+            generator = torch.Generator(self.device).manual_seed(index)  # the same noise at every check
+            posterior = self.model.encode(batch.counts, batch.covariates)
+            z = posterior.loc + posterior.scale * torch.randn(
+                posterior.loc.shape, generator=generator, device=self.device
+            ).to(posterior.loc)
+            self.spread.add(batch.counts, self.model.decode(z, batch.counts.library, batch.covariates), generator)
+
+    def on_validation_epoch_start(self) -> None:
+        self.spread = None if self.components is None else Spread(self.components)
+
+    def on_validation_epoch_end(self) -> None:
+        if self.spread is None or self.config.largest_kl_weight is None:
+            return
+        log_ratio, error = self.spread.log_ratio()  # of all validation cells in every process
+        self.log_dict({"val_spread": math.exp(log_ratio), "kl_weight": self.final_kl_weight})
+        loss = float(self.trainer.callback_metrics["val_loss"])
+        # A fit that has begun to follow the noise of its training cells is over: its best weights are kept as they are.
+        if loss < self.lowest_loss and self.global_step >= self.config.kl_warmup * self.steps:
+            share = self.trainer.num_training_batches / self.steps  # of the training since the last check
+            moved = self.final_kl_weight * math.exp(KL_WEIGHT_RATE * share * (log_ratio - error))
+            moved = max(self.config.kl_weight, min(moved, self.config.largest_kl_weight))
+            if moved != self.final_kl_weight:
+                self.final_kl_weight = moved
+                self.lowest_loss = loss = math.inf  # what is measured from now on is another loss
+        self.lowest_loss = min(self.lowest_loss, loss)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["kl_weight_and_lowest_loss"] = (self.final_kl_weight, self.lowest_loss)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        begun = (self.final_kl_weight, self.lowest_loss)  # of a checkpoint that an earlier version wrote
+        self.final_kl_weight, self.lowest_loss = checkpoint.get("kl_weight_and_lowest_loss", begun)
 
     def kl_weight(self) -> float:
-        """The KL weight at the current step, linear up to the configured one."""
+        """The KL weight at the current step, linear up to the final one."""
         rising = self.config.kl_warmup * self.steps
-        return self.config.kl_weight * (min(1.0, self.global_step / rising) if rising else 1.0)
+        return self.final_kl_weight * (min(1.0, self.global_step / rising) if rising else 1.0)
 
 
 class DiffusionStage(Stage):
