@@ -52,9 +52,7 @@ def noise():
 
 def test_it_is_the_mean_log_ratio_of_variances_along_components(components):
     """Against numpy, in two batches."""
-    real, drawn = (
-        counts_of(rates, seed=1) for rates in (20.0 + np.zeros((CELLS, GENES)), 10.0 + np.zeros((CELLS, GENES)))
-    )
+    real, drawn = (counts_of(np.full((CELLS, GENES), rate), seed=1) for rate in (20.0, 10.0))
     spread = Spread(components)
     for rows in (slice(0, 400), slice(400, CELLS)):
         spread.add(CountBatch.from_csr(real[rows]), Repeated(drawn[rows].astype("int32")), torch.Generator())
@@ -75,6 +73,12 @@ def test_its_standard_error_is_how_much_it_varies(components):
     ratios, errors = np.array(found).T
     assert errors[0] == pytest.approx(ratios.std(), rel=0.3)
     assert abs(ratios.mean()) < 0.3 * errors[0]
+
+
+def test_cells_that_are_all_alike_have_a_finite_ratio(components):
+    spread, alike = Spread(components), counts_of(np.full((1, GENES), 20.0))[[0] * 5]
+    spread.add(CountBatch.from_csr(alike), Repeated(counts_of(np.full((5, GENES), 20.0))), torch.Generator())
+    assert 0 < spread.log_ratio()[0] < 50
 
 
 def test_one_cell_says_nothing(components):

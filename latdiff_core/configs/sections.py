@@ -141,8 +141,8 @@ class AutoencoderTraining(Config):
     kl_weight: NonNegativeFloat = 1.0
     """Final weight of the KL term (beta)."""
     largest_kl_weight: NonNegativeFloat | None = None
-    """Up to here that weight rises while validation cells come out of the decoder more varied than they are; not with a
-    decoder that generates no counts."""
+    """Up to here that weight rises while validation cells come out of the decoder more varied than they are; 0 stays 0,
+    and with a decoder that generates no counts none rises."""
     kl_warmup: Fraction = 0.3
     """Share of the training over which the KL weight rises from 0."""
     free_bits: NonNegativeFloat = 0.0

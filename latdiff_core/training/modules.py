@@ -26,7 +26,7 @@ VALIDATION_DRAWS = 8
 SPREAD_BATCHES = 4
 """Of validation cells whose reconstructions are drawn, at every check."""
 KL_WEIGHT_RATE = 200.0
-"""Change of the log of the KL weight over a whole training in which log variances are one off."""
+"""Change of the log of the KL weight over a whole training in which log variances are one off; at most 1 per check."""
 
 
 class Stage(pl.LightningModule):
@@ -143,7 +143,8 @@ class AutoencoderStage(Stage):
         # A fit that has begun to follow the noise of its training cells is over: its best weights are kept as they are.
         if loss < self.lowest_loss and self.global_step >= self.config.kl_warmup * self.steps:
             share = self.trainer.num_training_batches / self.steps  # of the training since the last check
-            moved = self.final_kl_weight * math.exp(KL_WEIGHT_RATE * share * (log_ratio - error))
+            step = max(-1.0, min(KL_WEIGHT_RATE * share * (log_ratio - error), 1.0))
+            moved = self.final_kl_weight * math.exp(step)
             moved = max(self.config.kl_weight, min(moved, self.config.largest_kl_weight))
             if moved != self.final_kl_weight:
                 self.final_kl_weight = moved

@@ -13,6 +13,8 @@ from latdiff_core.interfaces import CountDistribution, PrincipalComponents
 
 COMPONENTS = 30
 """Those in which generated cells are compared with real ones."""
+SMALLEST_VARIANCE = 1e-12
+"""Few validation cells may not vary at all along a component."""
 
 
 class Spread:
@@ -43,7 +45,7 @@ class Spread:
         n, first, second = self.sums.unbind(1)
         if n.min() < 2:
             return 0.0, math.inf
-        variances = (second / n - (first / n).square()).clamp(min=torch.finfo(torch.float64).tiny)
+        variances = (second / n - (first / n).square()).clamp(min=SMALLEST_VARIANCE)
         ratios = variances[1].log() - variances[0].log()
         return float(ratios.mean()), math.sqrt(4 / (float(n[0, 0]) * len(ratios)))
 
