@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from itertools import takewhile
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
-from scipy import sparse
 
 from latdiff_core.asked_generation import ask
-from latdiff_core.assembly import check_assembly
 from latdiff_core.conditions import Annotations
 from latdiff_core.configs import (
     ModelConfig,
@@ -26,23 +21,19 @@ from latdiff_core.configs import (
 )
 from latdiff_core.counts import CountBatch
 from latdiff_core.data import (
-    TrainingCells,
     aligned_counts,
     annotation_table,
-    build_schema,
     encode_obs,
-    open_counts,
     read_anndata,
-    read_through,
     unknown_values,
 )
-from latdiff_core.data_check import warn_of_data
-from latdiff_core.device import Accelerator, require_compiler, uses_gpu
-from latdiff_core.errors import ConfigError, DataError, LatdiffError, TrainingInterrupted
+from latdiff_core.device import Accelerator
+from latdiff_core.errors import DataError, LatdiffError
+from latdiff_core.fitting import fit_cells
 from latdiff_core.generation_to_file import generate_to_file
 from latdiff_core.progress import progress_bar
-from latdiff_core.ranks import check_world, is_first, wait_for_all
-from latdiff_core.run_folder import FittedModel, load_run, save_run, used_versions
+from latdiff_core.ranks import is_first, wait_for_all
+from latdiff_core.run_folder import FittedModel, load_run, save_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,60 +144,7 @@ class LatentDiffusion:
         TrainingInterrupted
             At Ctrl-C.
         """
-        from latdiff_core.training import CellData, check_strategy, fit_model, open_checkpoints
-
-        check_assembly(self.config)
-        versions = used_versions(self.config)  # missed before training where a component is not registered
-        training = self.config.training
-        processes = training.devices * training.nodes
-        check_world(training.devices, training.nodes)
-        check_strategy(training.strategy)
-        uses_gpu(training.accelerator)  # one that is not there is missed before anything is begun
-        if training.compile:
-            require_compiler()
-        if checkpoints is None and processes > 1:
-            raise ConfigError("several processes train together: give a folder that all of them reach as checkpoints")
-        keys = [c.key for c in (*self.config.data.conditions, *self.config.data.nuisance)]
-        with (
-            open_counts(adata, self.config.data.layer, keys, on_disk) as (cells, counts),
-            tempfile.TemporaryDirectory() if checkpoints is None else nullcontext(checkpoints) as folder,
-        ):
-            table = annotation_table(cells, keys)
-            schema = build_schema(cells.var_names, table, self.config.data)
-            annotations = Annotations(encode_obs(table, schema.attributes), encode_obs(table, schema.nuisance))
-            first = read_through(counts, schema, annotations)
-            on_disk = not sparse.issparse(counts)
-            if is_first():
-                warn_of_data(first, self.config.autoencoder.decoder, table, schema)
-            opened = open_checkpoints(Path(folder), self.config, first.fingerprint, on_disk, resume)
-            try:
-                with opened if is_first() else nullcontext():
-                    result = fit_model(self.config, CellData(counts, annotations, schema), Path(folder), progress)
-            except KeyboardInterrupt as error:
-                again = (
-                    f"fit again with checkpoints={str(folder)!r} and resume=True to go on"
-                    if checkpoints is not None
-                    else "nothing was kept; give a folder as checkpoints to make fits resumable"
-                )
-                raise TrainingInterrupted(f"training was interrupted; {again}") from error
-        provenance = {
-            "versions": versions,
-            "seed": self.config.training.seed,
-            "data": {
-                "cells": schema.cells,
-                "genes": len(schema.genes),
-                "nonzero_share": first.nonzero_share,
-                "fingerprint": first.fingerprint,
-            },
-            "metrics": {
-                "active_latent_dimensions": result.active_dimensions,
-                **{f"{stage}_{k}": v for stage, rows in result.history.items() for k, v in best_row(rows).items()},
-            },
-        }
-        training_cells = TrainingCells(annotations.conditions, first.library)
-        self._fitted = FittedModel(
-            schema, result.autoencoder, result.diffusion, training_cells, result.history, provenance
-        )
+        self._fitted = fit_cells(self.config, adata, checkpoints, resume, on_disk, progress)
         return self
 
     def generate(
@@ -386,14 +324,3 @@ class LatentDiffusion:
         if self._fitted is None:
             raise LatdiffError("this model is not fitted; call fit(adata), or LatentDiffusion.load(folder)")
         return self._fitted
-
-
-def best_row(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The metrics of the epoch whose weights were kept: the lowest validation loss, or the last.
-
-    Losses with another weight of the KL term than the last one's are no longer comparable.
-    """
-    if not rows or "val_loss" not in rows[-1]:
-        return dict(rows[-1]) if rows else {}
-    alike = list(takewhile(lambda row: row.get("kl_weight") == rows[-1].get("kl_weight"), reversed(rows)))
-    return dict(min(reversed(alike), key=lambda row: row["val_loss"]))

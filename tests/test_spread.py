@@ -10,7 +10,7 @@ from scipy import sparse
 
 from latdiff_core.counts import CountBatch
 from latdiff_core.data import gene_statistics
-from latdiff_core.model import best_row
+from latdiff_core.fitting import best_row
 from latdiff_core.training.kept_weights import KeptWeights
 from latdiff_core.training.modules import AutoencoderStage
 from latdiff_core.training.spread import Spread

@@ -10,7 +10,8 @@ import typer
 
 from latdiff_core.configs import parse_override
 from latdiff_core.errors import ConfigError
-from latdiff_core.model import LatentDiffusion, best_row
+from latdiff_core.fitting import best_row
+from latdiff_core.model import LatentDiffusion
 from latdiff_core.sparse_product import goes_sparse
 
 
