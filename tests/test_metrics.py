@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from scipy import sparse, stats
 from scipy.optimize import linear_sum_assignment
 
@@ -92,6 +93,18 @@ def test_gene_distances_equal_scipys():
     a, b = (sparse.random(40, 7, 0.4, format="csr", random_state=seed) for seed in (0, 1))
     expected = [stats.wasserstein_distance(a[:, [j]].toarray().ravel(), b[:, [j]].toarray().ravel()) for j in range(7)]
     np.testing.assert_allclose(gene_wasserstein(a, b), expected, rtol=1e-9)
+
+
+def test_the_two_sample_score_does_not_depend_on_the_number_of_threads():
+    a, b = np.random.default_rng(0).poisson([[[0.4]], [[0.5]]], size=(2, 100, 30))
+    threads, found = torch.get_num_threads(), []
+    try:
+        for number in (1, 2, 5, 8):
+            torch.set_num_threads(number)
+            found.append(two_sample_auc(a, b, 0))
+    finally:
+        torch.set_num_threads(threads)
+    assert found == found[:1] * 4
 
 
 def test_two_sample_tests_are_at_chance_for_one_population_and_at_one_for_two():
