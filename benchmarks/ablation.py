@@ -34,6 +34,7 @@ STAGE_1: Mapping[str, dict[str, Any]] = {
     "NB": {"autoencoder.decoder.kind": "negative_binomial"},
     "ZINB": {"autoencoder.decoder.kind": "zero_inflated_negative_binomial"},
     "dispersion per condition": {"autoencoder.decoder.dispersion": "condition"},
+    "no dropout in the decoder": {"autoencoder.decoder.dropout": 0.0},
     "encoder on all genes": {"autoencoder.encoder": {"kind": "mlp", "hidden": [256, 128]}},
     "no prior on weights": {"autoencoder.decoder.weight_prior": None},
     "weights of stage 1 not averaged": {"training.autoencoder.ema_decay": 0.0},
